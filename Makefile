@@ -1,0 +1,45 @@
+# For a Debian 12 or 13, as root, with make and git: each target installs what it lacks, by
+# apt-get (tests/need) and with pip in .venv, and then runs.
+.PHONY: demo test test-guest fidelity lint need-demo need-test
+
+sources := setup.cfg pyproject.toml $(shell find nri_hook schemas -name '*.py' -o -name '*.json')
+
+demo: need-demo .venv/installed
+	@.venv/bin/python demo/run
+
+test: need-test .venv/tools
+	.venv/bin/python -m pytest --timeout 120 -m "not guest and not tcg"
+
+test-guest:
+	@tests/need python3
+	@tests/guest/suite trixie bookworm -- tests/test_move.py tests/test_demo.py tests/test_guest.py
+
+# The whole table, here and in the guests, and docs/fidelity.md from it.
+fidelity: need-test .venv/tools
+	@tests/fidelity/everywhere
+
+lint: .venv/tools
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict nri_hook
+
+need-demo:
+	@tests/need root runc busybox-static python3-venv
+
+need-test:
+	@tests/need root runc crun podman conmon busybox-static strace jq python3-venv
+
+# Installed, not editable: the launcher runs Python without site, which is what finds an editable
+# package's parts (nri_hook/schemas is schemas/ here), and a demo is of what users install.
+# build/ is pip's own leaving; from an old one, modules that are gone would come back.
+.venv/installed: $(sources) | .venv/bin/pip
+	@rm -rf build nri_hook.egg-info
+	@.venv/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+.venv/tools: setup.cfg .venv/installed
+	@.venv/bin/pip install --quiet --disable-pip-version-check '.[test,dev]'
+	@touch $@
+
+.venv/bin/pip:
+	@tests/need python3-venv
+	@python3 -m venv .venv

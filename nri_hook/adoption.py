@@ -1,0 +1,114 @@
+"""Adopt: tell the runtime where its container went.
+
+A runtime writes its own record after the createRuntime hooks, with the cgroup that it made.
+exec, ps, pause, update, kill and delete all go by that record. Once it is corrected they act on
+the new cgroup, and the old one is nobody's.
+"""
+
+import os
+
+from nri_hook import files, strictjson
+from nri_hook.cgroups import settings
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def adopt(document: "dict[str, Any]", runtime: str, runtime_root: str) -> None:
+    """Correct the record that `runtime` keeps below `runtime_root`; may be repeated.
+
+    document: our record of the container, after a move. Raises HookError where the runtime's is
+    not there or has a shape that is not known; it is left alone then.
+    """
+    placed = document["placements"][-1]
+    folder = os.path.join(runtime_root, document["id"])
+    if runtime == "runc":
+        _rewrite(os.path.join(folder, "state.json"), lambda state: _correct_runc(state, placed))
+    else:
+        _rewrite(os.path.join(folder, "status"), lambda status: _correct_crun(status, placed))
+    try:
+        for old, new, before in placed["carried"]:
+            settings.catch_up(old, new, before)
+    finally:
+        forget(placed)
+
+
+def forget(placed: "dict[str, Any]") -> None:
+    """Remove what the runtime made for the container and has forgotten; may be repeated.
+
+    placed: the document of the move.
+    """
+    for old, _ in placed["moves"]:
+        _remove_old(old)
+    for old, _ in placed.get("unit", {}).get("pins", []):
+        _forget(old)
+
+
+def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
+    """runc, libcontainer State: cgroup_paths is subsystem -> folder; under systemd its manager
+    makes the unit's name from config.cgroups."""
+    moves = dict(placed["moves"])
+    paths = state["cgroup_paths"]
+    known = set(paths.values())
+    missed = [old for old, new in moves.items() if not known.intersection((old, new))]
+    if missed:
+        raise KeyError(f"cgroup_paths without {missed[0]}")
+    corrected = {name: moves.get(path, path) for name, path in paths.items()}
+    changed: bool = corrected != paths
+    state["cgroup_paths"] = corrected
+    if "unit" in placed:
+        unit, ours = placed["unit"], state["config"]["cgroups"]
+        wanted = {"parent": unit["slice"], "scope_prefix": unit["prefix"], "name": unit["name"]}
+        changed = changed or any(ours[key] != value for key, value in wanted.items())
+        ours.update(wanted)
+    return changed
+
+
+def _correct_crun(status: "Any", placed: "dict[str, Any]") -> bool:
+    """crun, src/libcrun/status.c: cgroup-path is one path for all hierarchies, from their root;
+    scope the unit's name."""
+    paths = {placed["former"][name]: cgroup for name, cgroup in placed["cgroups"].items()}
+    former_scope = status["scope"]
+    if status["cgroup-path"] in paths.values():
+        return False
+    status["cgroup-path"] = paths[status["cgroup-path"]]
+    if former_scope:
+        status["scope"] = f"{placed['unit']['prefix']}-{placed['unit']['name']}.scope"
+    return True
+
+
+def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
+    """Replace a record of a runtime by its corrected form, if `correct` changes anything."""
+    found = files.read(path)
+    if found is None:
+        raise HookError("the runtime's record is not there", path=path)
+    try:
+        document = strictjson.loads(found.data)
+        changed = correct(document)
+    except strictjson.JSONError as error:
+        raise HookError(f"the runtime's record: {error}", path=path) from None
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+        raise HookError(
+            f"the runtime's record has an unknown shape: {error!r}", path=path
+        ) from None
+    if changed:
+        files.write(path, strictjson.dumps(document), found.mode, found)
+
+
+def _forget(pin: str) -> None:
+    """The program stays in force, and pinned under the new scope's name."""
+    try:
+        os.unlink(pin)
+    except FileNotFoundError:
+        pass
+
+
+def _remove_old(folder: str) -> None:
+    """The runtime made it for this container and has forgotten it now."""
+    try:
+        os.rmdir(folder)
+    except OSError:  # gone already, as under systemd, or in use by somebody: no harm to us
+        pass

@@ -1,0 +1,35 @@
+"""Control files: read and written in one call each, with errors that name the file."""
+
+import os
+
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+# The largest of them is a few KB; memory.numa_stat of a large host stays below this.
+MAX_SIZE = 1 << 18
+
+
+def read(path: str, folder: "Optional[int]" = None) -> str:
+    """The text of a control file; with `folder`, a descriptor, of one in it. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(fd, MAX_SIZE).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(fd)
+
+
+def write(path: str, value: str) -> None:
+    """Write `value` in one write(2), which is what the kernel parses. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
+
+
+def failed(error: OSError, path: str, doing: str) -> HookError:
+    """The error for a control file at `path` that would not be read or written."""
+    return HookError(f"{doing}: {error.strerror}", path=path)

@@ -1,0 +1,192 @@
+"""Cgroup folders: made and marked as ours, taken away again when they are empty.
+
+Containers come and go at the same time below the same parents, without a common lock: a folder
+may appear or vanish between any two steps. Whoever makes a path starts again from its top when a
+part has gone, whoever removes one stops at the first that is in use.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import time
+
+from nri_hook.cgroups import files, hierarchies
+from nri_hook.errors import HookError, Left, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from nri_hook.cgroups.hierarchies import Hierarchy
+
+MARK = "trusted.nri_hook"
+TRIES = 50
+PAUSE = 0.02
+
+
+def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
+    """The folders of `cgroup` that are not there yet, top-down."""
+    return [folder for folder in _chain(hierarchy, cgroup) if not os.path.isdir(folder)]
+
+
+def make(hierarchy: "Hierarchy", cgroup: str, claim: str, controllers: "list[str]") -> bool:
+    """Make the folder of `cgroup` and all above it; whether the last one is new.
+
+    claim: what the mark says, who made it. controllers: to be enabled for it (v2). Raises Left
+    where we may not write, Refused, or HookError.
+    """
+    chain = _chain(hierarchy, cgroup)
+    for _ in range(TRIES):
+        made = False
+        try:
+            for folder in chain:
+                made = _make_one(folder, claim)
+                if folder != chain[-1]:
+                    _prepare_parent(hierarchy, folder, controllers)
+            if "cpuset" in hierarchy.name.split(","):
+                _fill_cpusets(hierarchy, chain)
+            return made
+        except FileNotFoundError:
+            time.sleep(PAUSE)
+    raise HookError("vanishes again and again while it is being made", path=chain[-1])
+
+
+def remove(
+    folder: str, is_ours: "Callable[[str], bool]", deadline: float, by_force: bool = False
+) -> None:
+    """Remove a leaf with all empty cgroups in it, then the marked empty folders above.
+
+    deadline: of time.monotonic(), for its last process to leave. by_force: whether it is killed.
+    Raises HookError where it stays.
+    """
+    while True:
+        try:
+            _remove_tree(folder)
+            break
+        except (FileNotFoundError, NotADirectoryError):  # a control file goes with its cgroup
+            break
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
+                raise files.failed(error, folder, "cannot be removed") from None
+            if by_force:
+                kill(folder)
+            time.sleep(PAUSE)
+    remove_empty(os.path.dirname(folder), is_ours)
+
+
+def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
+    """Remove a folder and those above it while they are ours and empty."""
+    while is_ours(parent):
+        try:
+            os.rmdir(parent)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:  # in use by another container
+            return
+        parent = os.path.dirname(parent)
+
+
+def kill(folder: str) -> None:
+    """Kill the processes in a cgroup and below it, as far as they are there now."""
+    try:
+        if os.path.exists(f"{folder}/cgroup.kill"):
+            files.write(f"{folder}/cgroup.kill", "1")
+            return
+        if os.path.exists(f"{folder}/freezer.state"):
+            files.write(f"{folder}/freezer.state", "THAWED")
+        for top, _, _ in os.walk(folder):
+            for pid in files.read(f"{top}/cgroup.procs").split():
+                _kill_member(f"{top}/cgroup.procs", pid)
+    except OSError:  # the cgroup has gone, and its processes with it
+        pass
+
+
+def _kill_member(path: str, pid: str) -> None:
+    """Kill a process that is listed at `path`, and none that has its pid by now."""
+    try:
+        fd = os.pidfd_open(int(pid))
+    except OSError:  # it has ended
+        return
+    try:
+        if pid in files.read(path).split():
+            _signal.pidfd_send_signal(fd, _signal.SIGKILL)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def mark_of(folder: str) -> str:
+    """Who made the folder, "" where it was not us, or where it is not there."""
+    try:
+        return os.getxattr(folder, MARK).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _chain(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
+    """The folders from below the mount down to `cgroup`."""
+    leaf = hierarchy.folder(cgroup)
+    parts = leaf[len(hierarchy.mount) :].split("/")[1:]
+    return [hierarchy.mount + "/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _make_one(folder: str, claim: str) -> bool:
+    try:
+        os.mkdir(folder, 0o755)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            if not os.path.lexists(folder):
+                raise FileNotFoundError(folder) from None
+            raise Refused("is a control file, expected a cgroup", path=folder) from None
+        return False
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise Left(f"{folder}: cannot be made: {error.strerror}") from None
+        if error.errno == errno.ENOENT:
+            raise
+        raise files.failed(error, folder, "cannot be made") from None
+    os.chmod(folder, 0o755)
+    try:
+        os.setxattr(folder, MARK, claim.encode())
+    except OSError:  # no such attributes here (a user namespace): the record knows the folder
+        pass
+    return True
+
+
+def _prepare_parent(hierarchy: "Hierarchy", folder: str, controllers: "list[str]") -> None:
+    if hierarchy.name != hierarchies.V2:
+        return
+    path = f"{folder}/cgroup.subtree_control"
+    for attempt in range(TRIES):
+        enabled = files.read(path).split()
+        wanted = " ".join("+" + name for name in controllers if name not in enabled)
+        if not wanted:
+            return
+        try:
+            files.write(path, wanted)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT and not os.path.isdir(folder):
+                raise
+            if error.errno != errno.EBUSY or attempt == TRIES - 1:
+                raise Refused(f"cannot take {wanted}: {error.strerror}", path=path) from None
+            time.sleep(PAUSE)
+
+
+def _fill_cpusets(hierarchy: "Hierarchy", chain: "list[str]") -> None:
+    """A v1 cpuset starts without CPUs and memory nodes and then takes no process: fill it from
+    its parent, as the runtimes do."""
+    for folder in chain:
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if not files.read(f"{folder}/{name}").strip():
+                above = files.read(f"{os.path.dirname(folder)}/{name}")
+                files.write(f"{folder}/{name}", above)
+
+
+def _remove_tree(folder: str) -> None:
+    for entry in os.listdir(folder):
+        inner = f"{folder}/{entry}"
+        if os.path.isdir(inner):
+            _remove_tree(inner)
+    os.rmdir(folder)

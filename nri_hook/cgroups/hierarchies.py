@@ -1,0 +1,99 @@
+"""The cgroup hierarchies of this node: where they are mounted, where a process is in them.
+
+Source: cgroups(7), proc_pid_mountinfo(5); kernel, admin-guide/cgroup-v2.rst.
+"""
+
+import os
+
+from nri_hook.errors import HookError
+
+V2 = ""
+
+
+class Hierarchy:
+    """One hierarchy. name: as in /proc/PID/cgroup: its controllers ("cpu,cpuacct"), "name=X" or
+    "" for v2. mount: where it is mounted. root: the cgroup that is seen there."""
+
+    def __init__(self, name: str, mount: str, root: str) -> None:
+        self.name = name
+        self.mount = mount
+        self.root = root
+
+    def folder(self, path: str) -> str:
+        """The folder of the cgroup `path` of /proc/PID/cgroup."""
+        if self.root != "/":
+            path = path[len(self.root) :]
+        return self.mount + path.rstrip("/")
+
+    def reaches(self, path: str) -> bool:
+        """Whether the cgroup `path` lies below what is mounted."""
+        return self.root == "/" or (path + "/").startswith(self.root + "/")
+
+
+def membership(pid: int) -> "dict[str, str]":
+    """Hierarchy name -> absolute path of the cgroup of `pid` in it (/proc/PID/cgroup).
+
+    Raises HookError where there is no such process.
+    """
+    path = f"/proc/{pid}/cgroup"
+    try:
+        with open(path, "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
+    except OSError as error:
+        raise HookError(f"no such process: {error.strerror}", path=path) from None
+    found = {}
+    for line in lines:
+        _, name, cgroup = line.split(":", 2)
+        found[name] = cgroup
+    return found
+
+
+def mounted(names: "dict[str, str]") -> "dict[str, Hierarchy]":
+    """The mounted hierarchies among `names`, each by the mount that shows most of it.
+
+    A mount that lies hidden under another one does not count.
+    """
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = os.fsdecode(file.read()).splitlines()
+    found: "dict[str, Hierarchy]" = {}
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ")[:3]
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        device, root, mount = (unescape(field) for field in before.split(" ")[2:5])
+        for name in names:
+            if _is_mount_of(name, kind, options) and _is_visible(mount, device):
+                if name not in found or len(root) < len(found[name].root):
+                    found[name] = Hierarchy(name, mount, root)
+    return found
+
+
+def _is_mount_of(name: str, kind: str, options: str) -> bool:
+    if name == V2:
+        return kind == "cgroup2"
+    return kind == "cgroup" and set(options.split(",")).issuperset(name.split(","))
+
+
+def _is_visible(mount: str, device: str) -> bool:
+    try:
+        found = os.stat(mount).st_dev
+    except OSError:
+        return False
+    return f"{os.major(found)}:{os.minor(found)}" == device
+
+
+def unescape(field: str) -> str:
+    """Undo mountinfo's octal escapes (proc_pid_mountinfo(5)): \\040 is a space."""
+    parts = field.split("\\")
+    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
+
+
+def numbers(ranges: str) -> "set[int]":
+    """The numbers of a kernel list such as 0-3,8 (cpuset(7), "List format")."""
+    found: "set[int]" = set()
+    for part in ranges.strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            found.update(range(int(first), int(last or first) + 1))
+    return found

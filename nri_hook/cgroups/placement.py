@@ -1,0 +1,275 @@
+"""A live move: apply the plan, undo it, clean up after it.
+
+A container that was moved must be like one that was created there. So the new cgroup gets every
+setting and the device rules of the old one before the process arrives, in every hierarchy in
+which the container has a cgroup of its own, the container's view is turned to it, and when
+anything fails, everything is put back.
+"""
+
+import errno
+import os
+import time
+
+from nri_hook.cgroups import devices, files, folders, hierarchies, settings, systemd, view
+from nri_hook.errors import HookError, Left, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from nri_hook.cgroups.plan import Parents, Placement, Step
+
+# A process that is just being forked cannot be moved for an instant (EINVAL).
+ATTACH_TRIES = 5
+ATTACH_PAUSE = 0.03
+# What a fresh cgroup beside a target that was there already is called, for an instant.
+SAMPLE = ".nri-hook-fresh"
+
+
+def apply(
+    placement: "Placement",
+    denied_devices: "list[str]",
+    rootfs: view.Rootfs,
+    is_stale: "Callable[[str], bool]",
+    save: "Callable[[], None]",
+) -> None:
+    """Carry out the plan.
+
+    denied_devices: exceptions of the container's v1 device list that the kernel does not show.
+    rootfs: of the container. is_stale: whether a claim on a folder is of nobody any more. save:
+    puts the placement, which it is also called before, where a later run finds it.
+    Raises Left, Refused or HookError; then undo() is due.
+    """
+    save()
+    if placement.unit:
+        _apply_unit(placement, save)
+    else:
+        for step in placement.steps:
+            _prepare(step, placement, denied_devices, is_stale, save)
+        _move(placement)
+    moves = {f"{_device(step.new)} {step.old_cgroup}": step.new for step in placement.steps}
+    view.turn(placement.pid, rootfs, moves)
+    _release(placement)
+
+
+def undo(placement: "Placement", deadline: float) -> "list[HookError]":
+    """Put everything back, in reverse; what failed. deadline: of time.monotonic()."""
+    errors = []
+    for step in reversed(placement.moved):
+        try:
+            _attach(f"{step.old}/cgroup.procs", placement.pid)
+        except (HookError, Left) as error:
+            errors.append(HookError(str(error)))
+    _release(placement)
+    for path, value in reversed(placement.given_up):
+        try:
+            files.write(path, value)
+        except OSError as error:
+            errors.append(files.failed(error, path, f"cannot take {value.strip()!r} back"))
+    return errors + clean_up(placement.document(), deadline)
+
+
+def clean_up(
+    document: "dict[str, Any]", deadline: float, by_force: bool = False
+) -> "list[HookError]":
+    """Remove what a move made, once it is empty; what failed.
+
+    document: of Placement. deadline: of time.monotonic(), for processes that are about to end.
+    by_force: whether they are killed: the runtime kills what is in a container's cgroup when it
+    deletes it, but where it was not told of the move it looks into the old one.
+    """
+    errors = []
+    if "unit" in document:
+        error = systemd.wait_gone(document["unit"]["folder"], deadline, by_force)
+        errors += [error] if error else []
+        for _, pin in document["unit"]["pins"]:
+            _unlink(pin)
+    made = set(document["made"])
+
+    def is_ours(folder: str) -> bool:
+        return folder in made or folders.mark_of(folder) != ""
+
+    for leaf in document["leaves"]:
+        mark = folders.mark_of(leaf)
+        if mark == document["claim"] or (not mark and leaf in made):
+            try:
+                folders.remove(leaf, is_ours, deadline, by_force)
+            except HookError as error:
+                errors.append(error)
+    for parent in document["parents"]:
+        folders.remove_empty(parent, is_ours)
+    return errors
+
+
+def make_parents(parents: "Parents", claim: str) -> None:
+    """Make the missing folders above a cgroup that the runtime will make. Raises Left, Refused or
+    HookError."""
+    for hierarchy, cgroup in parents.steps:
+        if cgroup:
+            folders.make(hierarchy, cgroup, claim, [])
+
+
+def _prepare(
+    step: "Step",
+    placement: "Placement",
+    denied_devices: "list[str]",
+    is_stale: "Callable[[str], bool]",
+    save: "Callable[[], None]",
+) -> None:
+    """Make the new cgroup what the old one is."""
+    controllers = _controllers(step)
+    try:
+        _clear(step, placement.claim, is_stale)
+        present = settings.look(step.old)
+        if folders.make(step.hierarchy, step.new_cgroup, placement.claim, controllers):
+            fresh = settings.read(step.new, settings.texts(present))
+        else:
+            fresh = _sample(step, placement, present, controllers, save)
+        _carry(step, placement, present, fresh, save)
+        if "devices" in step.hierarchy.name.split(","):
+            devices.carry_list(step.old, step.new, denied_devices)
+    except OSError as error:
+        raise files.failed(error, error.filename or step.new, "carrying the settings") from None
+
+
+def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
+    """The same for a scope: started with a child in it, while another one keeps the old scope
+    from being empty until the move has been checked."""
+    assert placement.unit
+    step = placement.steps[0]
+    scope = step.outer()
+    placement.holders = [systemd.Holder(), systemd.Holder()]
+    inside, outside = placement.holders
+    try:
+        files.write(f"{step.old}/cgroup.procs", str(inside.pid))
+        present = os.path.basename(scope.old)
+        known = systemd.properties(present)
+        placement.pins = systemd.pins(placement.unit, present, known)
+        save()
+        for old, new in placement.pins:
+            devices.pin(old, new)
+        outer, inner = settings.look(scope.old), settings.look(step.old)
+        systemd.start(placement.unit, outside, known, settings.texts(outer), placement.pins)
+        if step.inner:
+            # A cgroup with processes of its own enables no controllers for those below.
+            os.mkdir(step.new)
+            os.chmod(step.new, 0o755)
+            files.write(f"{step.new}/cgroup.procs", str(outside.pid))
+            folders.make(step.hierarchy, step.new_cgroup, placement.claim, _controllers(step))
+            _carry(scope, placement, outer, settings.read(scope.new, settings.texts(outer)), save)
+        _carry(step, placement, inner, settings.read(step.new, settings.texts(inner)), save)
+        _move(placement)
+    except OSError as error:
+        raise files.failed(error, error.filename or step.new, "moving into the scope") from None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # crun has removed it with its scope
+        pass
+
+
+def _release(placement: "Placement") -> None:
+    for holder in placement.holders:
+        holder.release()
+    placement.holders = []
+
+
+def _controllers(step: "Step") -> "list[str]":
+    if step.hierarchy.name != hierarchies.V2:
+        return []
+    return files.read(f"{step.old}/cgroup.controllers").split()
+
+
+def _carry(
+    step: "Step",
+    placement: "Placement",
+    present: "dict[str, settings.File]",
+    fresh: "dict[str, str]",
+    save: "Callable[[], None]",
+) -> None:
+    """Give the new cgroup what of the old one differs from `fresh`, its owner, and its device
+    programs (v2)."""
+
+    def giving_up(path: str, value: str) -> None:
+        placement.given_up.append((path, value))
+        save()
+
+    settings.carry(step.old, step.new, present, fresh, giving_up)
+    settings.own(step.new, present)
+    placement.carried.append((step.old, step.new, settings.texts(present)))
+    if step.hierarchy.name == hierarchies.V2:
+        devices.carry_programs(step.old, step.new, step.outer().new)
+
+
+def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
+    """Remove what a container that is gone left at the target: its settings are nobody's."""
+    owner = folders.mark_of(step.new)
+    if owner and owner != claim:
+        if not is_stale(owner):
+            raise Refused(f"is taken by the container of record {owner}", path=step.new)
+        folders.remove(step.new, lambda folder: False, 0)
+
+
+def _sample(
+    step: "Step",
+    placement: "Placement",
+    present: "dict[str, settings.File]",
+    controllers: "list[str]",
+    save: "Callable[[], None]",
+) -> "dict[str, str]":
+    """The settings of a fresh cgroup beside a target that somebody else made."""
+    folder = step.new + SAMPLE
+    if step.new in placement.made:
+        placement.made.remove(step.new)
+    placement.made.append(folder)
+    placement.samples.append(folder)
+    save()
+    folders.make(step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers)
+    fresh = settings.read(folder, settings.texts(present))
+    folders.remove(folder, lambda parent: False, 0)
+    return fresh
+
+
+def _move(placement: "Placement") -> None:
+    """Write init into its new cgroups, and look whether it is there, and alone."""
+    for step in placement.steps:
+        placement.moved.append(step)
+        _attach(f"{step.new}/cgroup.procs", placement.pid)
+    found = hierarchies.membership(placement.pid)
+    for step in placement.steps:
+        if found.get(step.hierarchy.name) != step.new_cgroup:
+            raise HookError(
+                f"the process is in {found.get(step.hierarchy.name)} after the move,"
+                f" expected {step.new_cgroup}",
+                path=step.new,
+            )
+        others = set(files.read(f"{step.new}/cgroup.procs").split())
+        others.difference_update([str(placement.pid), *(str(h.pid) for h in placement.holders)])
+        if others:
+            raise Refused(f"is occupied by process {min(others)}", path=step.new)
+
+
+def _attach(path: str, pid: int) -> None:
+    """Write `pid` into a cgroup.procs. Raises Left, Refused or HookError."""
+    for attempt in range(ATTACH_TRIES):
+        try:
+            files.write(path, str(pid))
+            return
+        except OSError as error:
+            if error.errno == errno.EINVAL and attempt < ATTACH_TRIES - 1:
+                time.sleep(ATTACH_PAUSE)
+            elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise Left(f"{path}: cannot be written: {error.strerror}") from None
+            elif error.errno == errno.ESRCH:
+                raise HookError("the container's process has ended", path=path) from None
+            else:
+                raise Refused(f"does not take the process: {error.strerror}", path=path) from None
+
+
+def _device(folder: str) -> str:
+    """The device of a folder's filesystem as mountinfo writes it."""
+    device = os.stat(folder).st_dev
+    return f"{os.major(device)}:{os.minor(device)}"

@@ -1,0 +1,252 @@
+"""The plan of a live move: from where, to where, and whether it may be.
+
+Nothing is changed here. Two outcomes are no plan: refused, the answer itself is wrong; left, this
+container cannot be moved at all.
+"""
+
+import os
+
+from nri_hook.cgroups import files, folders, hierarchies, limits, places, systemd
+from nri_hook.errors import Left, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from nri_hook.cgroups.hierarchies import Hierarchy
+
+
+class Step:
+    """The move in one hierarchy. old_cgroup, new_cgroup: paths as in /proc/PID/cgroup; old, new:
+    their folders. inner: what of these paths lies inside the container's scope: crun puts init
+    into <scope>/container; "" on cgroupfs."""
+
+    def __init__(self, hierarchy: "Hierarchy", old: str, new: str, inner: str = "") -> None:
+        self.hierarchy = hierarchy
+        self.old_cgroup, self.new_cgroup, self.inner = old, new, inner
+        self.old, self.new = hierarchy.folder(old), hierarchy.folder(new)
+
+    def outer(self) -> "Step":
+        """The same for the scope itself."""
+        cut = len(self.inner)
+        old, new = self.old_cgroup, self.new_cgroup
+        return Step(self.hierarchy, old[: len(old) - cut], new[: len(new) - cut])
+
+
+class Placement:
+    """What a move changes; as a document in the record it is enough to clean up after it.
+
+    unit: the scope that is started for it, None on cgroupfs. moved: the steps whose process has
+    been written. made: folders that were not there before. samples: those of them that are
+    temporary. given_up: (file, value) of exclusive settings taken from the old cgroup. holders:
+    our children that keep scopes from being empty. pins: (old, new) paths of pinned device
+    programs. carried: (old, new, settings) for each folder, file -> text as it was then. cgroups,
+    former: hierarchy -> path of the new and the old cgroup.
+    """
+
+    def __init__(
+        self, pid: int, steps: "list[Step]", claim: str, unit: "Optional[systemd.Unit]" = None
+    ) -> None:
+        self.pid = pid
+        self.steps = steps
+        self.claim = claim
+        self.unit = unit
+        self.moved: "list[Step]" = []
+        self.made: "list[str]" = []
+        self.samples: "list[str]" = []
+        self.given_up: "list[tuple[str, str]]" = []
+        self.holders: "list[systemd.Holder]" = []
+        self.pins: "list[tuple[str, str]]" = []
+        self.carried: "list[tuple[str, str, dict[str, str]]]" = []
+        self.cgroups = {step.hierarchy.name: step.new_cgroup for step in steps}
+        self.former = {step.hierarchy.name: step.old_cgroup for step in steps}
+
+    def document(self) -> "dict[str, Any]":
+        """What clean_up() takes, and what a runtime's record is corrected by."""
+        document: "dict[str, Any]" = {
+            "claim": self.claim,
+            "leaves": [] if self.unit else self.samples + [step.new for step in self.steps],
+            "made": self.made,
+            "parents": [],
+            "carried": self.carried,
+            "moves": [[step.old, step.new] for step in self.steps],
+            "former": self.former,
+            "cgroups": self.cgroups,
+        }
+        if self.unit:
+            scope = self.steps[0].outer().new
+            document["unit"] = {
+                "slice": self.unit.slice,
+                "prefix": self.unit.prefix,
+                "name": self.unit.name,
+                "folder": scope,
+                "pins": self.pins,
+            }
+        return document
+
+
+def plan(
+    pid: int,
+    membership: "dict[str, str]",
+    cgroups_path: str,
+    answer: str,
+    claim: str,
+    leave_parent: bool,
+) -> Placement:
+    """Plan the move of `pid` to where `answer` says; nothing is changed.
+
+    membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
+    has the same form. claim: the name of the container's record. Raises Left, Refused, or
+    HookError.
+    """
+    mounted = hierarchies.mounted(membership)
+    if places.in_scope(cgroups_path, membership):
+        placement = _plan_unit(pid, membership, answer, claim, mounted)
+    else:
+        placement = _plan_folders(pid, membership, cgroups_path, answer, claim, mounted)
+    for step in placement.steps:
+        _check_old(step, pid)
+    for step in placement.steps:
+        _check_new(step)
+        if not leave_parent:
+            _check_limits(step.outer())
+    for step in placement.steps:
+        placement.made += folders.missing(step.hierarchy, step.new_cgroup)
+    return placement
+
+
+class Parents:
+    """The cgroups above a place that the runtime itself will make a cgroup at.
+
+    steps: (hierarchy, path of the parent; "" where it is the root, or systemd's to make).
+    made: folders that are not there yet. cgroups: hierarchy -> path of the place.
+    """
+
+    def __init__(self) -> None:
+        self.steps: "list[tuple[Hierarchy, str]]" = []
+        self.made: "list[str]" = []
+        self.cgroups: "dict[str, str]" = {}
+
+    def document(self, claim: str) -> "dict[str, Any]":
+        """What clean_up() takes."""
+        folders = [hierarchy.folder(cgroup) for hierarchy, cgroup in self.steps if cgroup]
+        return {"claim": claim, "leaves": [], "made": self.made, "parents": folders}
+
+
+def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
+    """Plan what is above the place of a container that is not there yet; nothing is changed.
+
+    cgroups_path: of its config, `answer` has the same form. Raises Left or Refused.
+    """
+    unit = places.is_unit(cgroups_path)
+    if not unit and not cgroups_path.startswith("/"):
+        raise Left(f"{cgroups_path!r} is below a cgroup that only the runtime knows")
+    old, new = (_cgroup(path) for path in (cgroups_path, answer))
+    if (new + "/").startswith(old + "/"):
+        raise Refused(f"{new} lies inside the container's present cgroup {old}")
+    found = Parents()
+    for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
+        step = Step(hierarchy, old, new)
+        _check_new(step)
+        if not leave_parent:
+            _check_limits(step)
+        parent = "" if unit else os.path.dirname(new).rstrip("/")
+        found.steps.append((hierarchy, parent))
+        found.made += folders.missing(hierarchy, parent) if parent else []
+        found.cgroups[hierarchy.name] = new
+    return found
+
+
+def _cgroup(cgroups_path: str) -> str:
+    if places.is_unit(cgroups_path):
+        slice, prefix, name = cgroups_path.split(":")
+        return systemd.Unit(slice or places.DEFAULT_SLICE, prefix, name).cgroup
+    return "/" + "/".join(part for part in cgroups_path.split("/") if part)
+
+
+def _plan_folders(
+    pid: int,
+    membership: "dict[str, str]",
+    cgroups_path: str,
+    answer: str,
+    claim: str,
+    mounted: "dict[str, Hierarchy]",
+) -> Placement:
+    steps = []
+    for place in places.own_places(cgroups_path, membership):
+        hierarchy = mounted.get(place.hierarchy)
+        if hierarchy is None or not hierarchy.reaches(place.cgroup()):
+            continue
+        target = place.with_path("/" + answer.strip("/")).cgroup()
+        if (target + "/").startswith(place.cgroup() + "/"):
+            raise Refused(f"{target} lies inside the container's present cgroup {place.cgroup()}")
+        steps.append(Step(hierarchy, place.cgroup(), target))
+    if not steps:
+        raise Left("none of its cgroups is mounted here")
+    return Placement(pid, steps, claim)
+
+
+def _plan_unit(
+    pid: int,
+    membership: "dict[str, str]",
+    answer: str,
+    claim: str,
+    mounted: "dict[str, Hierarchy]",
+) -> Placement:
+    if set(mounted) != {hierarchies.V2}:
+        raise Left("systemd's cgroup manager is followed on cgroup v2 alone, and this is v1")
+    present = membership[hierarchies.V2]
+    scope, inner = systemd.split(present)
+    unit = systemd.target(answer, os.path.basename(scope))
+    step = Step(mounted[hierarchies.V2], present, unit.cgroup + inner, inner)
+    if os.path.isdir(step.outer().new):
+        raise Refused("is a scope already, expected a new one", path=step.outer().new)
+    return Placement(pid, [step], claim, unit)
+
+
+def _check_old(step: Step, pid: int) -> None:
+    """Raise Left unless the present cgroup holds this container's init and nothing else."""
+    others = [p for p in files.read(f"{step.old}/cgroup.procs").split() if p != str(pid)]
+    if others:
+        raise Left(f"its cgroup is not its own: process {others[0]} is in {step.old} too")
+    for name in os.listdir(step.old):
+        if os.path.isdir(f"{step.old}/{name}"):
+            raise Left(f"its cgroup has cgroups below it: {step.old}/{name}")
+
+
+def _check_new(step: Step) -> None:
+    """Raise Refused where the target is in use, or frozen."""
+    root = step.hierarchy.mount
+    folder = step.new
+    if os.path.isdir(folder):
+        if files.read(f"{folder}/cgroup.procs").strip():
+            raise Refused("is occupied by another process, expected an empty cgroup", path=folder)
+        for name in os.listdir(folder):
+            if os.path.isdir(f"{folder}/{name}"):
+                raise Refused(f"holds the cgroup {name}, expected an empty one", path=folder)
+    while len(folder) > len(root):
+        for name, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+            try:
+                state = files.read(f"{folder}/{name}").strip()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if state != thawed:
+                raise Refused(f"is frozen, expected {thawed}", path=f"{folder}/{name}")
+        folder = os.path.dirname(folder)
+
+
+def _check_limits(step: Step) -> None:
+    """Raise Refused where the move leaves a parent that has a limit of its own."""
+    old, new = step.old_cgroup.split("/"), step.new_cgroup.split("/")
+    depth = next(i for i, (a, b) in enumerate(zip(old + [""], new + [""])) if a != b)
+    common = step.hierarchy.folder("/".join(old[:depth]) or "/")
+    for count in range(depth + 1, len(old)):
+        folder = step.hierarchy.folder("/".join(old[:count]))
+        if not os.path.isdir(folder):  # of a container that is not there yet
+            break
+        found = limits.finite(folder, common)
+        if found:
+            raise Refused(
+                f'the move leaves the limit {found[1]!r} of a parent, expected "leaveParent": true',
+                path=found[0],
+            )

@@ -1,0 +1,184 @@
+"""The plugins in order: each sees the answers of those before, the last cgroupsPath wins."""
+
+import errno
+import os
+import time
+
+from nri_hook import payload, process, trust
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+    from nri_hook.conf import Entry
+
+# What a plugin that ran into its deadline gets for its `delete`, in seconds.
+LATE_DELETE = 1.0
+MAX_TAIL = 400
+
+
+class Answer:
+    """A cgroupsPath that was answered, and the configuration of the plugin that did."""
+
+    def __init__(self, cgroups_path: str, entry: "Entry") -> None:
+        self.cgroups_path = cgroups_path
+        self.entry = entry
+
+
+class Chain:
+    """A chain for one container.
+
+    calls: (plugin type, milliseconds) of every call made here. notes: lines worth logging that
+    are no failures. called: indexes into `entries` of those that got create or setup, in order.
+    results: their answers. late: those of `called` that ran into their deadline.
+    """
+
+    def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
+        self.entries = entries
+        self.folders = folders
+        self.calls: "list[tuple[str, float]]" = []
+        self.notes: "list[str]" = []
+        self.called: "list[int]" = []
+        self.late: "list[int]" = []
+        self.results: "list[dict[str, Any]]" = []
+
+    def create(
+        self, request: "dict[str, Any]", deadline: float, before: "Callable[[], None]"
+    ) -> "Optional[Answer]":
+        """Call every plugin, until one fails; the winning answer, None where none was given.
+
+        deadline: of time.monotonic(), for the whole chain. before: called before each plugin is,
+        with it in `called`. Raises HookError.
+        """
+        answer = None
+        for index, entry in enumerate(self.entries):
+            try:
+                result = self._call(index, request, self.results, deadline, before)
+            except HookError as error:
+                if not entry.ignore:
+                    raise
+                self.notes.append(f"{error} (ignored)")
+                continue
+            self.results.append(result)
+            if result.get("cgroupsPath"):
+                answer = Answer(result["cgroupsPath"], entry)
+        return answer
+
+    def delete(self, request: "dict[str, Any]", deadline: float) -> "list[HookError]":
+        """Send `delete` to every plugin in `called`, in reverse, whatever fails; the failures."""
+        errors = []
+        for index in reversed(self.called):
+            end = deadline
+            if index in self.late:
+                end = min(end, time.monotonic() + LATE_DELETE)
+            try:
+                result = self._call(index, request, self.results, end)
+            except HookError as error:
+                errors.append(error)
+                continue
+            if result.get("cgroupsPath"):
+                self.notes.append(f"plugin {result['plugin']}: its cgroupsPath is passed over")
+        return errors
+
+    def _call(
+        self,
+        index: int,
+        request: "dict[str, Any]",
+        results: "list[dict[str, Any]]",
+        deadline: float,
+        before: "Optional[Callable[[], None]]" = None,
+    ) -> "dict[str, Any]":
+        """Call one plugin; its checked answer. Raises HookError."""
+        entry = self.entries[index]
+        path = find(entry.type, self.folders)
+        now = time.monotonic()
+        if now >= deadline:
+            raise HookError("no time is left for it", plugin=entry.type)
+        if entry.timeout is not None:
+            deadline = min(deadline, now + entry.timeout)
+        stdin = payload.for_plugin(request, entry.document, results)
+        is_new = before is not None and index not in self.called
+        self.called += [index] if is_new else []
+        try:
+            if before:
+                before()
+            outcome = _run(entry.type, path, stdin, deadline)
+        except HookError:  # it has not run, so there is nothing that a `delete` could undo
+            self.called = self.called[:-1] if is_new else self.called
+            raise
+        self.calls.append((entry.type, outcome.seconds * 1000))
+        if outcome.late:
+            if before:
+                self.late.append(index)
+            raise HookError(
+                f"killed: no answer within {deadline - now:.3g} s{_tail(outcome.errors)}",
+                plugin=entry.type,
+                path=path,
+            )
+        if outcome.flooded:
+            raise HookError(
+                f"killed: its answer is larger than {process.MAX_OUTPUT} bytes",
+                plugin=entry.type,
+                path=path,
+            )
+        return self._judge(entry.type, outcome, request)
+
+    def _judge(
+        self, plugin: str, outcome: process.Outcome, request: "dict[str, Any]"
+    ) -> "dict[str, Any]":
+        """The Result of a plugin that ended by itself. As in the Go client the exit status does
+        not count where the answer is well-formed and says no `error`."""
+        try:
+            result = payload.read_result(outcome.output, plugin, request)
+        except HookError as error:
+            raise HookError(
+                f"{error.args[0]}{_status(outcome)}{_tail(outcome.errors)}",
+                plugin=plugin,
+                path=error.path,
+            ) from None
+        if result.get("error"):
+            raise HookError(f"says: {result['error'][:MAX_TAIL]}", plugin=plugin)
+        if outcome.status != 0:
+            self.notes.append(f"plugin {plugin}: a good answer{_status(outcome)}")
+        return result
+
+
+def _run(plugin: str, path: str, stdin: bytes, deadline: float) -> process.Outcome:
+    try:
+        return process.run(path, [path, "invoke"], stdin, deadline)
+    except HookError as error:
+        raise HookError(error.args[0], plugin=plugin, path=path) from None
+
+
+def find(type: str, folders: "list[str]") -> str:
+    """The executable of a plugin, the first in `folders`. Raises HookError where there is none,
+    where it cannot be run, or where others than root could have written it."""
+    for folder in folders:
+        path = os.path.join(folder, type)
+        if os.path.lexists(path):
+            try:
+                fd = trust.open_file(path)
+            except HookError as error:
+                raise HookError(error.args[0], plugin=type, path=path) from None
+            except OSError as error:
+                raise HookError(error.strerror or "unreadable", plugin=type, path=path) from None
+            executable = os.fstat(fd).st_mode & 0o111
+            os.close(fd)
+            if not executable:
+                raise HookError(os.strerror(errno.EACCES), plugin=type, path=path)
+            return path
+    raise HookError(f"not found in {', '.join(folders)}", plugin=type)
+
+
+def _status(outcome: process.Outcome) -> str:
+    if not outcome.status:
+        return ""
+    if outcome.status < 0:
+        return f", killed by signal {-outcome.status}"
+    return f", exit status {outcome.status}"
+
+
+def _tail(errors: bytes) -> str:
+    text = errors.decode("utf-8", "replace").strip()
+    return f", stderr: {text[-MAX_TAIL:]}" if text else ""

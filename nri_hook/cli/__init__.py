@@ -1,0 +1,49 @@
+"""The nri-hook command: one module per command of an operator, and the stages by their names."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from nri_hook import hookfile
+from nri_hook.cli import gc, install, uninstall
+from nri_hook.errors import HookError, UsageError, printable
+
+COMMANDS = {"install": install, "uninstall": uninstall, "gc": gc}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name; default: the process's own).
+
+    Returns the exit status: 0 done, 1 failed, 2 used wrongly, the last two with one line on
+    stderr. A stage (`nri-hook createRuntime ...`) never comes back.
+    """
+    args = sys.argv[1:] if argv is None else argv
+    if args and args[0] not in COMMANDS:
+        from nri_hook import stages
+
+        if args[0] in stages.STAGES:
+            stages.main([hookfile.NAME, *args])
+    parser = argparse.ArgumentParser(
+        prog=hookfile.NAME,
+        description="NRI 0.1 plugins for the containers of runc, crun, podman and CRI-O.",
+        epilog="A hook file calls it by an OCI stage instead: nri-hook createRuntime [FLAG...].",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    for command in COMMANDS.values():
+        command.add_parser(commands)
+    namespace = parser.parse_args(args)
+    try:
+        status: int = namespace.run(namespace)
+        return status
+    except HookError as error:
+        _say(namespace.command, str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        _say(namespace.command, f"{error.filename}: {error.strerror}")
+        return 1
+
+
+def _say(command: str, line: str) -> None:
+    print(printable(f"{hookfile.NAME} {command}: {line}"), file=sys.stderr)

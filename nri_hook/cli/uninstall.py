@@ -1,0 +1,98 @@
+"""`nri-hook uninstall`: takes away what install made, the launcher last."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nri_hook import engines, files, hookfile, launcher
+from nri_hook.cli.install import add_places, launcher_path, remove, remove_drop_in
+from nri_hook.errors import printable
+
+if TYPE_CHECKING:
+    from nri_hook.cli.install import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "uninstall",
+        help="take away what install made",
+        description="Removes the hook files (with --engine podman those of podman alone and the "
+        "drop-in), or with --bundle our hooks from the bundle's config.json, and then the "
+        "launcher: other bundles and folders that use the same launcher must be done first. What "
+        "is not ours is kept and named.",
+        allow_abbrev=False,
+    )
+    add_places(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks for; 1 where something had to be kept. Raises HookError."""
+    path = launcher_path(args)
+    if args.bundle:
+        kept = clear_bundle(args.bundle, path)
+    elif args.engine:
+        kept = remove_hook_files(engines.PODMAN_DIR, path) + remove_drop_in()
+    else:
+        kept = remove_hook_files(args.hooks_dir, path)
+    kept += remove_launcher(path)
+    for line in kept:
+        print(printable(f"{hookfile.NAME} uninstall: {line}"), file=sys.stderr)
+    return 1 if kept else 0
+
+
+def remove_hook_files(folder: str, path: str) -> list[str]:
+    """Remove the hook files that call the launcher; a line for each that has to be kept."""
+    kept = []
+    for name, called in hook_files(folder):
+        if called == path:
+            remove(name)
+        elif called is None:
+            kept.append(f"{name}: kept, it is no hook file, expected one that calls {path}")
+        else:
+            kept.append(f"{name}: kept, it calls {called}, expected {path}")
+    return kept
+
+
+def hook_files(folder: str) -> list[tuple[str, str | None]]:
+    """(path, what it calls) of each file that is named like a hook file of ours."""
+    pattern = f"{hookfile.PREFIX}*{hookfile.SUFFIX}"
+    names = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
+    found = [(name, files.read(name)) for name in names]
+    return [(name, hookfile.launcher_of(file.data) if file else None) for name, file in found]
+
+
+def clear_bundle(folder: str, path: str) -> list[str]:
+    """Take our hooks out of a config.json; a line for each of another launcher."""
+    name = os.path.join(folder, "config.json")
+    found = files.read(name)
+    if found is None:
+        return []
+    config = hookfile.BundleConfig(found.data, name)
+    if config.remove(path):
+        files.write(name, config.render(), found.mode, found)
+        print(f"{name}: our hooks removed")
+    return [
+        f"{name}: /hooks/{stage} kept, it calls {other}, expected {path}"
+        for stage, other in config.other_launchers(path)
+    ]
+
+
+def remove_launcher(path: str) -> list[str]:
+    """Remove the launcher if it is one and no engine calls it; else a line that says so."""
+    found = files.read(path)
+    if found is None:
+        return []
+    if not launcher.is_ours(found.data):
+        return [f"{path}: kept, it is no launcher of nri-hook"]
+    for folder in engines.FOLDERS:
+        for name, called in hook_files(folder):
+            if called == path:
+                return [f"{path}: kept, {name} calls it"]
+    remove(path)
+    return []

@@ -1,0 +1,104 @@
+"""The host configuration: which plugins, in which order, with what."""
+
+import os
+
+from nri_hook import strictjson, trust
+from nri_hook.errors import HookError
+from nri_hook.invalid import invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+MAX_SIZE = 1 << 20
+VERSIONS = (None, "", "0.1")
+WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class Entry:
+    """One plugin of the chain.
+
+    type: the name of its file. document: the entry as it was configured, which holds `conf`, if
+    there is one. timeout: seconds, or None for what is left of the chain's. ignore: whether the
+    chain goes on without it. leave_parent: whether its answer may lead out of a limited parent.
+    """
+
+    def __init__(self, document: "dict[str, Any]") -> None:
+        self.document = document
+        self.type: str = document["type"]
+        self.timeout: "Optional[float]" = document.get("timeout")
+        self.ignore = document.get("onError") == "ignore"
+        self.leave_parent = bool(document.get("leaveParent"))
+
+
+def load(folder: str) -> "list[Entry]":
+    """The entries of FOLDER/resource.d/*.conf in lexical order, else of FOLDER/conf.json.
+
+    The first is the place of NRI 0.1's README, the second that of its Go client. None of them
+    there: no entries. Raises HookError.
+    """
+    entries: "list[Entry]" = []
+    for path in _files(folder):
+        entries += _entries(path)
+    return entries
+
+
+def _files(folder: str) -> "list[str]":
+    drop_ins = os.path.join(folder, "resource.d")
+    try:
+        names = [n for n in os.listdir(drop_ins) if n.endswith(".conf") and n[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise HookError(error.strerror or "cannot be read", path=drop_ins) from None
+    if names:
+        return [os.path.join(drop_ins, name) for name in sorted(names)]
+    single = os.path.join(folder, "conf.json")
+    return [single] if os.path.lexists(single) else []
+
+
+def _entries(path: str) -> "list[Entry]":
+    try:
+        fd = trust.open_file(path)
+        try:
+            document = strictjson.loads(strictjson.read(fd, MAX_SIZE))
+        finally:
+            os.close(fd)
+    except strictjson.JSONError as error:
+        raise HookError(str(error), path=path) from None
+    except OSError as error:
+        raise HookError(error.strerror or "cannot be read", path=path) from None
+    if not _well_formed(document):
+        raise invalid("host-configuration", document, path=path)
+    return [Entry(entry) for entry in document.get("plugins") or []]
+
+
+def _well_formed(document: "Any") -> bool:
+    if type(document) is not dict or document.get("version") not in VERSIONS:
+        return False
+    plugins = document.get("plugins")
+    if plugins is None:
+        return True
+    return type(plugins) is list and all(_entry_well_formed(entry) for entry in plugins)
+
+
+def _entry_well_formed(entry: "Any") -> bool:
+    if type(entry) is not dict:
+        return False
+    timeout = entry.get("timeout")
+    return (
+        is_type(entry.get("type"))
+        and (timeout is None or (type(timeout) in (int, float) and timeout > 0))
+        and entry.get("onError") in (None, "fail", "ignore")
+        and type(entry.get("leaveParent")) in (type(None), bool)
+    )
+
+
+def is_type(value: "Any") -> bool:
+    """Whether `value` may name a plugin: never a path, an option or a hidden file."""
+    return (
+        type(value) is str
+        and value[:1] in WORD
+        and value != ""
+        and all(c in WORD or c in ".-" for c in value)
+    )

@@ -1,0 +1,74 @@
+"""The container that is being created, as far as the runtime and the kernel tell."""
+
+import os
+
+from nri_hook import init, oci, payload, runtimes, sandbox, trust
+from nri_hook.cgroups import hierarchies, places
+from nri_hook.errors import HookError, Left
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Container:
+    """A container between create and start.
+
+    caller: the runtime. init: its first process. membership: hierarchy -> cgroup of init, as in
+    /proc/PID/cgroup. cgroups_path: of config.json, or the runtime's default. rootfs: absolute.
+    """
+
+    def __init__(self, state: oci.State) -> None:
+        """Raises HookError."""
+        self.caller = runtimes.caller()
+        self.id = state.id
+        self.told_bundle = state.bundle
+        self.init = init.Init(state.pid)
+        self.bundle = oci.load_bundle(state, self.caller.root)
+        self.membership = hierarchies.membership(state.pid)
+        self.cgroups_path = self.bundle.cgroups_path or places.default_path(
+            state.id, self.membership
+        )
+
+        root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
+        try:
+            self.rootfs = os.path.realpath(root)
+        except ValueError:  # a NUL or half a surrogate pair in it
+            raise HookError("is no path", path=root) from None
+
+    def request(self, notes: "list[str]") -> "dict[str, Any]":
+        """The Request for its creation. notes: gets what is missing in it and why."""
+        pod = sandbox.find(self.id, self.bundle.folder, self.bundle.annotations)
+        if pod and pod.note:
+            notes.append(pod.note)
+        spec = payload.spec(self.bundle, self.cgroups_path, self.membership, self.init.pid)
+        return payload.request("create", self.id, self.init.pid, spec, pod)
+
+    def identity(self) -> "dict[str, Any]":
+        """The part of the record that says whose it is. A bundle that the runtime did not tell
+        is none."""
+        return {
+            "id": self.id,
+            "runtime": self.caller.name,
+            "runtimeRoot": self.caller.root,
+            "creator": {"pid": self.caller.pid, "start": init.start_time(self.caller.pid)},
+            "bundle": self.bundle.folder if self.bundle.folder == self.told_bundle else "",
+            "pid": self.init.pid,
+            "start": self.init.start,
+        }
+
+    def check_movable(self) -> None:
+        """Raise Left where the runtime could not follow a move, HookError where init has ended."""
+        if not self.caller.name:
+            raise Left(f"the hook's parent is no runc or crun but {self.caller.comm!r}")
+        if not self.caller.root:
+            raise Left(f"{self.caller.name} was called with a --root that is not absolute")
+        if trust.in_user_namespace():
+            raise Left("the hook runs in a user namespace (rootless), which may not move processes")
+        if self.caller.foreground and not self.bundle.has_private_pids():
+            # The runtime keeps the old cgroup in memory to end the processes in it.
+            raise Left(
+                f"a foreground `{self.caller.name} run` whose pid namespace is not private"
+                " would leave processes behind"
+            )
+        self.init.check()

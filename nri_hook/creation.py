@@ -1,0 +1,162 @@
+"""One creation: the chain, the placement it asks for, and the way back when something fails."""
+
+import time
+
+from nri_hook import deletion, record
+from nri_hook.cgroups import places
+from nri_hook.errors import HookError, Left, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, Union
+
+    from nri_hook.chain import Answer, Chain
+    from nri_hook.container import Container
+    from nri_hook.draft import Draft
+    from nri_hook.log import Report
+
+    class Mover(Protocol):
+        """How a container gets to a place: by a live move, or by its config."""
+
+        def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
+            """Put it there; hierarchy -> cgroup from then on. Raises Left, Refused, HookError."""
+
+        def take_back(self, deadline: float) -> "list[HookError]":
+            """Undo what put() has done so far; what failed. deadline: of time.monotonic()."""
+
+        def document(self) -> "list[dict[str, Any]]":
+            """What placement.clean_up() shall clean up one day, none or one."""
+
+
+# Seconds after a failure for the undo and the deletes; the hook file allows options.MARGIN.
+UNDO_TIME = 8.0
+# Seconds for the last processes of a former container to end; the runtime has just killed them.
+PATIENCE = 1.0
+
+
+class Creation:
+    """The creation of one container, written down in its record before each step.
+
+    outcome: "moved", "stays", "left"; "chain" while it goes on. reason: why it was left.
+    """
+
+    def __init__(
+        self,
+        container: "Union[Container, Draft]",
+        mover: "Mover",
+        chain: "Chain",
+        book: "Union[record.Record, record.NoRecord]",
+        report: "Report",
+    ) -> None:
+        self.container = container
+        self.mover = mover
+        self.chain = chain
+        self.book = book
+        self.report = report
+        self.request = container.request(report.notes)
+        self.cgroups_path = container.cgroups_path
+        self.cgroups = container.membership
+        self.outcome = "chain"
+        self.reason = ""
+        self.leftovers: "list[dict[str, Any]]" = []
+
+    def finish_former(self, deadline: float) -> None:
+        """Finish or undo what a killed hook left of a former container of this name."""
+        if not self.book.document:
+            return
+        self.report.notes.append("a former container of this id was not deleted; doing it now")
+        for error in deletion.finish(self.book.document, deadline, PATIENCE, self.report):
+            self.report.notes.append(str(error))
+            self.leftovers = self.book.document["placements"]
+
+    def take_over(self, former: "record.Record", deadline: float) -> None:
+        """Go on from the record that precreate left of this container."""
+        document = former.document
+        if document["entries"] == [entry.document for entry in self.chain.entries]:
+            self.chain.called = document["called"]
+        else:  # other plugins than now: theirs ends here
+            self.report.notes += map(str, deletion.send(document, deadline, self.report))
+        self.leftovers += document["placements"]
+        self.save()
+        former.remove()
+
+    def run(self, deadline: float) -> None:
+        """Call the chain, then place the container once. Raises HookError, all undone."""
+        try:
+            answer = self.chain.create(self.request, deadline, self.save)
+            self.outcome = self._place(answer) if answer else "stays"
+            self.save()
+        except (Exception, KeyboardInterrupt) as error:
+            raise self._undo(error) from error
+        finally:
+            self.report.calls += self.chain.calls
+            self.report.notes += self.chain.notes
+
+    def save(self) -> None:
+        """Write the record; the keys that deletion.py reads, and who, when and where."""
+        self.book.save(
+            dict(
+                self.container.identity(),
+                entries=[entry.document for entry in self.chain.entries],
+                folders=self.chain.folders,
+                called=self.chain.called,
+                results=self.chain.results,
+                request=self.request,
+                cgroupsPath=self.cgroups_path,
+                cgroups=self.cgroups,
+                placements=self.leftovers + self.mover.document(),
+                outcome=self.outcome,
+                reason=self.reason,
+            )
+        )
+
+    def _place(self, answer: "Answer") -> str:
+        """Put the container where the answer says; the outcome."""
+        try:
+            path = places.normal(answer.cgroups_path, self.container.cgroups_path)
+            if path is None:
+                return "stays"
+            self.report.target = path
+            self.book.check_kept()
+            self.cgroups = self.mover.put(path, answer.entry.leave_parent, self)
+        except Left as left:
+            return self._leave(left)
+        except Refused as refused:
+            raise Refused(refused.args[0], plugin=answer.entry.type, path=refused.path) from None
+        self.cgroups_path = path
+        return "moved"
+
+    def _leave(self, left: Left) -> str:
+        errors = self.mover.take_back(time.monotonic() + UNDO_TIME)
+        if errors:
+            raise HookError("; ".join([f"{left}; not undone", *map(str, errors)]))
+        self.report.target = ""
+        self.reason = str(left)
+        self.report.notes.append(f"left where it is: {left}")
+        return "left"
+
+    def _undo(self, error: BaseException) -> HookError:
+        """Undo the placement, then send `delete` to every plugin that was called; what to say."""
+        deadline = time.monotonic() + UNDO_TIME
+        reason = str(error) if isinstance(error, HookError) else f"{type(error).__name__}: {error}"
+        undone = []
+        begun = self.mover.document()
+        # A cgroup that somebody else has entered is waited for in vain: some time is the plugins'.
+        failed = self.mover.take_back(deadline - UNDO_TIME / 2)
+        if begun and not failed:
+            undone.append("the move")
+        if self.chain.called:
+            request = deletion.request(
+                self.request, self.container.cgroups_path, self.container.membership
+            )
+            called = [self.chain.entries[index].type for index in reversed(self.chain.called)]
+            for lost in self.chain.delete(request, deadline):
+                self.report.notes.append(f"delete: {lost}")
+            undone.append("delete sent to " + ", ".join(called))
+        if failed or self.leftovers:
+            self.save()
+        else:
+            self.book.remove()
+        parts = [reason, "undone: " + ", ".join(undone) if undone else "nothing to undo"]
+        parts += [f"NOT undone: {problem}" for problem in failed]
+        return HookError("; ".join(parts))

@@ -1,0 +1,63 @@
+"""The end of a container: `delete` for its plugins, then away with what its move made."""
+
+import time
+
+from nri_hook import adoption, payload
+from nri_hook.cgroups import placement
+from nri_hook.chain import Chain
+from nri_hook.conf import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nri_hook.errors import HookError
+    from nri_hook.log import Report
+
+
+def finish(
+    document: "dict[str, Any]", deadline: float, patience: float, report: "Report"
+) -> "list[HookError]":
+    """Carry out the deletion that a record asks for; may be repeated. What could not be removed.
+
+    deadline: of time.monotonic(), for the plugins. patience: seconds to wait for processes that
+    are about to end. A plugin that fails is noted in `report` and changes nothing.
+    """
+    for error in send(document, deadline, report):
+        report.notes.append(f"delete: {error}")
+    errors = []
+    end = time.monotonic() + patience
+    for made in document["placements"]:
+        errors += placement.clean_up(made, end, by_force=True)
+    return errors
+
+
+def forget(document: "dict[str, Any]") -> None:
+    """Remove what the runtime made for a container and forgot when an adoption was cut off.
+
+    Not where a container of this id is there again: its runtime has made the same anew.
+    """
+    for made in document["placements"]:
+        if document["outcome"] == "moved" and "moves" in made:
+            adoption.forget(made)
+
+
+def send(document: "dict[str, Any]", deadline: float, report: "Report") -> "list[HookError]":
+    """Send the `delete` that a record asks for; what failed."""
+    chain = Chain([Entry(entry) for entry in document["entries"]], document["folders"])
+    chain.called = document["called"]
+    chain.results = document["results"]
+    deletion = request(document["request"], document["cgroupsPath"], document["cgroups"])
+    errors = chain.delete(deletion, deadline)
+    report.calls += chain.calls
+    report.notes += chain.notes
+    return errors
+
+
+def request(
+    create: "dict[str, Any]", cgroupsPath: str, cgroups: "dict[str, str]"
+) -> "dict[str, Any]":
+    """The Request for `delete` after that for `create`: no process any more, the place where the
+    container really was."""
+    spec = dict(create["spec"], namespaces={}, cgroupsPath=cgroupsPath, cgroups=cgroups)
+    return dict(create, state="delete", pid=payload.NO_PID, spec=spec)

@@ -1,0 +1,54 @@
+"""A container that is not there yet: podman's precreate has its config.json on stdin, no more."""
+
+from nri_hook import oci, payload, sandbox, strictjson
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Draft:
+    """The config of a container, which precreate may change.
+
+    config: the bytes that podman sent; rewritten() what it gets back. cgroups_path:
+    linux.cgroupsPath. membership: none, since there is no process.
+    """
+
+    def __init__(self, config: bytes) -> None:
+        """Raises HookError."""
+        self.config = config
+        self.document = oci.parse_config(config, "the config on stdin")
+        self.bundle = oci.Bundle("", self.document)
+        self.cgroups_path = self.bundle.cgroups_path
+        self.id = _id(self.cgroups_path) if self.cgroups_path else ""
+        self.membership: "dict[str, str]" = {}
+
+    def identity(self) -> "dict[str, Any]":
+        """The part of the record that says whose it is; nobody's yet."""
+        nobody = {"pid": 0, "start": 0}
+        return dict(nobody, id=self.id, runtime="", runtimeRoot="", creator=nobody, bundle="")
+
+    def request(self, notes: "list[str]") -> "dict[str, Any]":
+        """The Request for its setup."""
+        spec = payload.spec(self.bundle, self.cgroups_path, {}, payload.NO_PID)
+        pod = sandbox.find(self.id, "", self.bundle.annotations)
+        return payload.request("setup", self.id, payload.NO_PID, spec, pod)
+
+    def rewrite(self, cgroups_path: str) -> None:
+        """Put another linux.cgroupsPath into the config."""
+        self.document["linux"]["cgroupsPath"] = cgroups_path
+        self.config = strictjson.dumps(self.document)
+
+
+def _id(cgroups_path: str) -> str:
+    """The id of podman's container, of which precreate is told no more than this path:
+    /libpod_parent/libpod-ID, or machine.slice:libpod:ID. Raises HookError."""
+    last = cgroups_path.replace(":", "/").rpartition("/")[2]
+    if last.startswith("libpod-"):
+        last = last[len("libpod-") :]
+    if last.endswith(".scope"):
+        last = last[: -len(".scope")]
+    if not oci.is_id(last):
+        raise HookError(f"/linux/cgroupsPath {cgroups_path!r} ends in no container id")
+    return last

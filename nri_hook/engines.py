@@ -1,0 +1,178 @@
+"""Which folders of hook files podman and CRI-O read, as their configuration files say.
+
+podman: containers.conf(5) and, from podman 6 on, containers-config(5). CRI-O: crio.conf(5) and
+crio.conf.d(5). These are TOML, and of TOML only `hooks_dir` is read here: Python has a reader from
+3.11 on only, and one way for all versions gives one answer. A file that names the key in another
+way than everybody writes it is not guessed at: that counts as an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from nri_hook import files
+from nri_hook.errors import HookError
+
+# What both read without any configuration.
+HOOKS_DIR = "/usr/share/containers/oci/hooks.d"
+# What podman alone is made to read: CRI-O does not start where it finds the stage precreate.
+PODMAN_DIR = "/etc/containers/oci/hooks.d"
+# In podman's order: it takes a file of the second in place of one of the same name in the first, so
+# that a stage which has a file in both runs once.
+FOLDERS = (HOOKS_DIR, PODMAN_DIR)
+
+DROP_IN = "/etc/containers/containers.conf.d/90-nri-hook.conf"
+
+_MAIN = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
+_CRIO = "/etc/crio/crio.conf"
+
+# A comment has to reach the end of its line, or it could be read in more than one way.
+_ITEM = r"""[\s,]|\#[^\n]*\n|"[^"\\\n]*"|'[^'\n]*'|\{\s*append\s*=\s*true\s*\}"""
+_ENTRY = re.compile(rf"^[ \t]*hooks_dir[ \t]*=[ \t]*\[((?:{_ITEM})*)\][ \t]*(?:#.*)?$", re.M)
+_COMMENT = re.compile(r"^[ \t]*#.*\n?", re.M)
+_HEADER = re.compile(r"^[ \t]*\[.*$", re.M)
+_TABLES = {
+    "engine": re.compile(r"\s*\[\s*engine\s*\]\s*(#.*)?"),
+    "crio.runtime": re.compile(r"\s*\[\s*crio\s*\.\s*runtime\s*\]\s*(#.*)?"),
+}
+
+
+class Setting:
+    """A hooks_dir in a configuration file. append: its folders come after those set before it."""
+
+    def __init__(self, path: str, folders: list[str], append: bool) -> None:
+        self.path = path
+        self.folders = folders
+        self.append = append
+
+    def names(self, folder: str) -> bool:
+        """Whether the folder is among them, under whatever name."""
+        return os.path.realpath(folder) in map(os.path.realpath, self.folders)
+
+
+def line(folders: list[str]) -> str:
+    """The line of a configuration file that names these folders."""
+    return f"hooks_dir = {json.dumps(folders, ensure_ascii=False)}"
+
+
+def drop_in() -> bytes:
+    """What DROP_IN holds."""
+    return (
+        "# Written by `nri-hook install --engine podman`, removed by `nri-hook uninstall --engine "
+        f"podman`.\n[engine]\n{line(list(FOLDERS))}\n"
+    ).encode()
+
+
+def needs_drop_in() -> bool:
+    """Whether podman reads PODMAN_DIR only where DROP_IN is. Raises HookError where a hooks_dir
+    that somebody else has set would have to change for that."""
+    system, user = _effective(_system_files()), _effective(_user_files())
+    for setting in (system, user):
+        if setting and not setting.names(PODMAN_DIR):
+            expected = line([*setting.folders, PODMAN_DIR])
+            raise HookError(
+                f"has a hooks_dir of its own, expected under [engine]: {expected}",
+                path=setting.path,
+            )
+    return system is None
+
+
+def refuse_crio() -> None:
+    """Raise HookError where PODMAN_DIR is a folder that CRI-O reads."""
+    if os.path.realpath(PODMAN_DIR) == os.path.realpath(HOOKS_DIR):
+        raise HookError(f"is the same folder as {HOOKS_DIR}, which CRI-O reads", path=PODMAN_DIR)
+    # One that a later file replaces counts too: nobody would look here when that file goes.
+    for path in (_CRIO, *_files_below(_CRIO + ".d")):
+        setting = _read(path, "crio.runtime")
+        if setting and setting.names(PODMAN_DIR):
+            raise HookError(
+                f"CRI-O reads {PODMAN_DIR}, and does not start where it finds the stage precreate; "
+                "expected a hooks_dir without it",
+                path=path,
+            )
+
+
+def _effective(paths: list[str]) -> Setting | None:
+    """The setting that these files come to, in their order, or None."""
+    last = None
+    for path in paths:
+        setting = _read(path, "engine")
+        if setting and setting.append:
+            setting.folders = (last.folders if last else [HOOKS_DIR]) + setting.folders
+        last = setting or last
+    return last
+
+
+def _system_files() -> list[str]:
+    """What podman reads as root, in order; without DROP_IN where that is ours.
+
+    podman 6 reads the last of _MAIN alone, those before it both. Of the folders, those before it
+    read only containers.conf.d in /etc.
+    """
+    dropped = {
+        name: os.path.join(folder, name)
+        for main in _MAIN
+        for folder in (main + ".d", main.replace(".conf", ".rootful.conf.d"))
+        for name in _conf_names(folder)
+    }
+    paths = [*_MAIN, *(dropped[name] for name in sorted(dropped))]
+    found = files.read(DROP_IN) if DROP_IN in paths else None
+    if found and found.data == drop_in():
+        paths.remove(DROP_IN)
+    return paths
+
+
+def _user_files() -> list[str]:
+    """What podman reads after those, for this user: as root too from podman 5 on.
+
+    Judged apart from them, since podman 4 passes over it as root.
+    """
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    main = os.path.join(home, "containers", "containers.conf")
+    return [main, *(os.path.join(main + ".d", name) for name in _conf_names(main + ".d"))]
+
+
+def _conf_names(folder: str) -> list[str]:
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if name.endswith(".conf"))
+
+
+def _files_below(folder: str) -> list[str]:
+    return [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+
+
+def _read(path: str, table: str) -> Setting | None:
+    """The hooks_dir that the file sets in this table, or None. Raises HookError where the key is
+    there in another form, which an engine may understand nevertheless."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = _COMMENT.sub("", file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    # The engines' reader takes keys in any case.
+    mentioned = text.casefold().count("hooks_dir")
+    if not mentioned:
+        return None
+    entry = _ENTRY.search(text)
+    headers = _HEADER.findall(text[: entry.start()]) if entry else []
+    if (
+        not entry
+        or mentioned > 1
+        or not headers
+        or not _TABLES[table].fullmatch(headers[-1])
+        or '"""' in text
+        or "'''" in text
+    ):
+        raise HookError(
+            f"mentions hooks_dir in a way that is not understood here, expected under [{table}]: "
+            + line(list(FOLDERS if table == "engine" else FOLDERS[:1])),
+            path=path,
+        )
+    strings = re.findall(r"""\#[^\n]*\n|"([^"]*)"|'([^']*)'|(\{)""", entry[1])
+    folders = [double or single for double, single, brace in strings if double or single]
+    return Setting(path, folders, any(brace for _, _, brace in strings))

@@ -1,0 +1,38 @@
+"""What can go wrong, and how a line about it reads."""
+
+
+def printable(text: str) -> str:
+    """One line of plain text: what strangers wrote must not forge lines or colours of a log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class HookError(Exception):
+    """The hook cannot do what it was called for. The message is one line: what, where, expected.
+
+    `plugin` is the type of the plugin that is to blame, if one is; `path` the file or folder.
+    """
+
+    def __init__(self, message: str, plugin: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.path = path
+
+    def __str__(self) -> str:
+        parts = [self.args[0]]
+        if self.path:
+            parts.insert(0, self.path)
+        if self.plugin:
+            parts.insert(0, "plugin " + self.plugin)
+        return printable(": ".join(parts))
+
+
+class UsageError(HookError):
+    """The command line is wrong: exit status 2."""
+
+
+class Refused(HookError):
+    """The answer of the chain is wrong: undone, and the container does not start."""
+
+
+class Left(HookError):
+    """This container cannot be moved at all: it starts where it is. Not a failure."""

@@ -1,0 +1,35 @@
+"""The container's first process, which the runtime keeps blocked while its hooks run."""
+
+from nri_hook.errors import HookError
+
+
+class Init:
+    """A process that stays the same one. pid: in our pid namespace. start: in clock ticks since
+    boot, field 22 of /proc/PID/stat (proc_pid_stat(5)); a reused pid has another."""
+
+    def __init__(self, pid: int) -> None:
+        """Raises HookError where no such process lives."""
+        if pid <= 0:
+            # 0 in a cgroup.procs would move whoever writes it.
+            raise HookError(f"pid {pid}: expected that of the container's process, above 0")
+        self.pid = pid
+        self.start = start_time(pid)
+        if not self.start:
+            raise HookError(f"pid {pid}: no such process lives")
+
+    def check(self) -> None:
+        """Raise HookError where the process has ended since."""
+        if start_time(self.pid) != self.start:
+            raise HookError(f"pid {self.pid}: the container's process has ended")
+
+
+def start_time(pid: int) -> int:
+    """When `pid` started, 0 where it does not live; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    if fields[0] in (b"Z", b"X"):
+        return 0
+    return int(fields[19])

@@ -1,0 +1,208 @@
+"""The launcher: the executable that the runtimes call, with this interpreter and package baked in.
+
+It starts Python as `-IS`: without site the start is cheaper, and nothing of the environment or
+of the user's folders can get in. All that site would have found is therefore written into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from importlib import metadata
+
+from nri_hook import trust
+from nri_hook.errors import HookError
+
+DEFAULT = "/usr/libexec/oci/hooks.d/nri-hook"
+MODE = 0o755
+MARKER = "# Launcher of nri-hook: `nri-hook install` writes it, `nri-hook uninstall` removes it."
+
+# binfmt_script(5.0 and older) cuts the first line here.
+MAX_SHEBANG = 127
+
+# The installed dependencies of the package, which error reports and the reaping of stuck plugins
+# import.
+DEPENDENCIES = ("jsonschema", "psutil")
+
+CODE = """\
+import sys
+
+# crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
+sys.dont_write_bytecode = True
+sys.path += [
+{folders}
+]
+
+from nri_hook.stages import main
+
+"""
+
+# Prints the files of what was imported, so that their owners can be checked.
+PROBE = """\
+import sys
+sys.path += {folders}
+import os, {names}
+files = {{getattr(module, "__file__", None) or "" for module in sys.modules.values()}}
+os.write(1, b"\\0".join(sorted(os.fsencode(file) for file in files if file)))
+"""
+
+
+def default_in_environment() -> str:
+    """Where the launcher of a bundle lies: inside the Python environment."""
+    return os.path.join(sys.prefix, "libexec", "nri-hook")
+
+
+def interpreter() -> str:
+    """The real file behind this interpreter.
+
+    In a virtual environment that is the interpreter which the environment was made from: under
+    -IS it finds the same standard library and nothing else, and one link less has to be trusted.
+    """
+    return os.path.realpath(sys.executable)
+
+
+def package_folder() -> str:
+    """The folder of the nri_hook package."""
+    return os.path.dirname(os.path.realpath(__file__))
+
+
+def folders() -> list[str]:
+    """What sys.path needs on top of the standard library, in order: our package's folder, then
+    those of the dependencies and of theirs. Raises HookError where a dependency is missing."""
+    found = [os.path.dirname(package_folder())]
+    for name in DEPENDENCIES:
+        found.append(_module_folder(name))
+    for name in sorted(_requirements(DEPENDENCIES)):
+        found.append(os.path.realpath(str(metadata.distribution(name).locate_file(""))))
+    return list(dict.fromkeys(found))
+
+
+def _module_folder(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise HookError(f"the Python package {name} is missing, expected it beside nri_hook")
+    return os.path.dirname(os.path.dirname(os.path.realpath(spec.origin)))
+
+
+def _requirements(names: tuple[str, ...]) -> set[str]:
+    """The installed distributions that these need, and so on down; without the optional ones."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        try:
+            requires = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # for another platform or version of Python
+        if name in found:
+            continue
+        found.add(name)
+        for requirement in requires:
+            wanted = re.match(r"[A-Za-z0-9._-]+", requirement)
+            if wanted and not re.search(r"\bextra\s*==", requirement):
+                waiting.append(wanted.group())
+    return found
+
+
+def render(python: str, paths: list[str]) -> bytes:
+    """The launcher's text, for the interpreter `python` and these folders of sys.path."""
+    code = CODE.format(folders="\n".join(f"    {path!a}," for path in paths))
+    shebang = f"#!{python} -IS"
+    if len(shebang) <= MAX_SHEBANG and python.isascii() and not re.search(r"\s", python):
+        return f"{shebang}\n{MARKER}\n{code}main(sys.argv)\n".encode("ascii")
+    # The kernel cannot start such an interpreter by its name. The state is on stdin, so the
+    # program has to be an argument.
+    program = shlex.quote(code + "main(sys.argv[1:])")
+    return os.fsencode(
+        f'#!/bin/sh\n{MARKER}\nexec {shlex.quote(python)} -IS -c {program} "$0" "$@"\n'
+    )
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether the text of an executable is a launcher of ours."""
+    return data.split(b"\n", 2)[1:2] == [MARKER.encode()]
+
+
+def verify(python: str, paths: list[str]) -> list[str]:
+    """Run the interpreter as the launcher will, and import all that the stages may need.
+
+    Returns the files of all modules that this loaded. Raises HookError where it fails: every
+    container of the node would fail to start.
+    """
+    names = ", ".join(("nri_hook.stages", *DEPENDENCIES))
+    try:
+        run = subprocess.run(
+            [python, "-IS", "-c", PROBE.format(folders=ascii(paths), names=names)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd="/",
+            umask=0o022,  # of the bytecode that this may write
+        )
+    except OSError as error:
+        raise HookError(f"cannot be run: {error.strerror}", path=python) from None
+    if run.returncode:
+        last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise HookError(f"-IS cannot import {names}: {last or run.returncode}", path=python)
+    return [os.fsdecode(file) for file in run.stdout.split(b"\0")]
+
+
+def refuse_unsafe(launcher: str) -> None:
+    """Raise HookError where others may write into our package or replace the launcher, or where
+    nothing can be executed."""
+    package = package_folder()
+    _refuse_writable_folder(os.path.dirname(package))
+    for folder, _, names in os.walk(package):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):  # bytecode that is just being written
+                _refuse_writable(path, os.lstat(path).st_mode)
+    folder = os.path.dirname(launcher)
+    _refuse_writable_folder(folder)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise HookError("is mounted noexec, expected a place for an executable", path=folder)
+
+
+def _refuse_writable_folder(folder: str) -> None:
+    """Refuse a folder in which others may make entries, or which they may replace by another.
+
+    In a sticky folder above it (/tmp) they may do neither.
+    """
+    folder = path = os.path.realpath(folder)
+    while True:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = 0  # to be made by us
+        if path == folder or not mode & stat.S_ISVTX:
+            _refuse_writable(path, mode)
+        if path == "/":
+            return
+        path = os.path.dirname(path)
+
+
+def _refuse_writable(path: str, mode: int) -> None:
+    if mode & 0o022 and not stat.S_ISLNK(mode):
+        raise HookError(
+            f"may be written by others (mode {stat.S_IMODE(mode):04o}), expected root alone",
+            path=path,
+        )
+
+
+def warnings(files: list[str]) -> list[str]:
+    """A line for each reason why somebody else than root could change one of these files."""
+    found: dict[str, str] = {}
+    for path in files:
+        try:
+            os.close(trust.open_file(path))
+        except HookError as error:
+            found.setdefault(error.args[0], str(error))
+        except OSError as error:
+            found.setdefault(str(error.strerror), f"{path}: cannot be checked: {error.strerror}")
+    return list(found.values())

@@ -1,0 +1,76 @@
+"""How a container gets to a place: by a live move, or by what its config says."""
+
+from nri_hook.cgroups import hierarchies, placement, plan, view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from nri_hook.cgroups.plan import Placement
+    from nri_hook.container import Container
+    from nri_hook.creation import Creation
+    from nri_hook.draft import Draft
+    from nri_hook.errors import HookError
+
+
+class LiveMove:
+    """createRuntime: init waits in the cgroup that the runtime made, and goes to another."""
+
+    def __init__(self, container: "Container") -> None:
+        self.container = container
+        self.plan: "Optional[Placement]" = None
+
+    def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
+        """Move init, with all that its cgroup is. Raises Left, Refused or HookError."""
+        container, book = self.container, creation.book
+        container.check_movable()
+        pid = container.init.pid
+        membership = hierarchies.membership(pid)
+        self.plan = plan.plan(
+            pid, membership, container.cgroups_path, path, book.name, leave_parent
+        )
+        rootfs = view.Rootfs(container.rootfs, container.bundle.cgroup_mounts())
+        denied = container.bundle.denied_devices()
+        placement.apply(self.plan, denied, rootfs, book.is_stale, creation.save)
+        container.init.check()
+        return dict(membership, **self.plan.cgroups)
+
+    def take_back(self, deadline: float) -> "list[HookError]":
+        """Move init back, remove what was made; what failed."""
+        if self.plan is None:
+            return []
+        errors = placement.undo(self.plan, deadline)
+        if not errors:
+            self.plan = None
+        return errors
+
+    def document(self) -> "list[dict[str, Any]]":
+        return [self.plan.document()] if self.plan else []
+
+
+class NativePlacement:
+    """precreate: the runtime itself will make the cgroup, where the config says."""
+
+    def __init__(self, draft: "Draft") -> None:
+        self.draft = draft
+        self.made: "list[dict[str, Any]]" = []
+
+    def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
+        """Write the path into the config; parents that are missing are made, and so are ours to
+        remove. Raises Left, Refused or HookError."""
+        parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
+        self.made = [parents.document(creation.book.name)]
+        creation.save()
+        placement.make_parents(parents, creation.book.name)
+        self.draft.rewrite(path)
+        return parents.cgroups
+
+    def take_back(self, deadline: float) -> "list[HookError]":
+        """Remove the parents; what failed."""
+        errors = [e for made in self.made for e in placement.clean_up(made, deadline)]
+        if not errors:
+            self.made = []
+        return errors
+
+    def document(self) -> "list[dict[str, Any]]":
+        return self.made

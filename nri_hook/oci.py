@@ -1,0 +1,258 @@
+"""What the runtime hands us: the state on stdin, and the bundle's config.json."""
+
+import os
+
+from nri_hook import strictjson
+from nri_hook.errors import HookError
+from nri_hook.invalid import invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+MAX_STATE = 4 << 20
+MAX_CONFIG = 16 << 20
+STATE = "the state on stdin"
+STORAGE = "/var/lib/containers/storage"
+ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
+
+
+class State:
+    """The state of a container (runtime-spec, runtime.md, "State") as a hook gets it.
+
+    id: unique within one runtime root. pid: of the container's first process in our pid
+    namespace, or 0 where there is none (runc leaves the key out, crun writes 0). bundle:
+    absolute, may be wrong (crun sends / at times). root: crun's word for where the rootfs really
+    is, "" from others.
+    """
+
+    def __init__(self, id: str, pid: int, bundle: str, root: str) -> None:
+        self.id = id
+        self.pid = pid
+        self.bundle = bundle
+        self.root = root
+
+
+def read_state(data: bytes) -> State:
+    """Read the state. Raises HookError."""
+    try:
+        document = strictjson.loads(data)
+    except strictjson.JSONError as error:
+        raise HookError(str(error), path=STATE) from None
+    if not _state_well_formed(document):
+        raise invalid("state", document, path=STATE)
+    return State(
+        document["id"],
+        int(document.get("pid") or 0),
+        document.get("bundle") or document.get("bundlePath") or "",
+        document.get("root") or "",
+    )
+
+
+def _state_well_formed(document: "Any") -> bool:
+    return (
+        type(document) is dict
+        and is_id(document.get("id"))
+        and is_integer(document.get("pid"), 0)
+        and all(is_string(document.get(k)) for k in ("bundle", "bundlePath"))
+        and all(is_string(document.get(k)) for k in ("ociVersion", "status", "root"))
+        and is_strings(document.get("annotations"))
+    )
+
+
+class Bundle:
+    """The parts of config.json (runtime-spec, config.md and config-linux.md) that we read.
+
+    folder: where it lies. rootfs: root.path. cgroups_path: linux.cgroupsPath. Both are "" where
+    there is none. resources: linux.resources. namespaces: type -> path, "" for one that the
+    runtime makes.
+    """
+
+    def __init__(self, folder: str, document: "dict[str, Any]") -> None:
+        linux = document["linux"]
+        self.folder = folder
+        self.rootfs: str = (document.get("root") or {}).get("path") or ""
+        self.annotations = strings(document.get("annotations"))
+        self.cgroups_path: str = linux.get("cgroupsPath") or ""
+        self.resources: "dict[str, Any]" = linux.get("resources") or {}
+        self.mounts = document.get("mounts")
+        self.namespaces: "dict[str, str]" = {
+            namespace["type"]: namespace.get("path") or ""
+            for namespace in linux.get("namespaces") or []
+        }
+
+    def has_private_pids(self) -> bool:
+        """Whether the container has a pid namespace that it shares with nobody."""
+        return self.namespaces.get("pid") == ""
+
+    def cgroup_mounts(self) -> "dict[str, list[str]]":
+        """Destination -> options of the cgroup mounts. What has another shape is the runtime's to
+        refuse, and is passed over here."""
+        found: "dict[str, list[str]]" = {}
+        for mount in self.mounts if type(self.mounts) is list else []:
+            if type(mount) is dict and mount.get("type") in ("cgroup", "cgroup2"):
+                destination, options = mount.get("destination"), mount.get("options") or []
+                if type(destination) is str and type(options) is list:
+                    found[destination] = [option for option in options if type(option) is str]
+        return found
+
+    def denied_devices(self) -> "list[str]":
+        """What a device list that starts from "all allowed" takes away, as lines of devices.deny.
+
+        A cgroup v1 that allows everything but something does not show the exceptions
+        (kernel, cgroup-v1/devices.rst), so they can only come from here.
+        """
+        everything = False
+        denied: "list[str]" = []
+        for rule in self.resources.get("devices") or []:
+            kind = rule.get("type") or "a"
+            major, minor = (_number(rule.get(key)) for key in ("major", "minor"))
+            if kind == "a":
+                everything, denied = bool(rule.get("allow")), []
+            elif everything:
+                line = f"{kind} {major}:{minor} {rule.get('access') or 'rwm'}"
+                denied = [other for other in denied if other != line]
+                if not rule.get("allow"):
+                    denied.append(line)
+        return denied
+
+
+def _number(value: "Optional[int]") -> str:
+    return "*" if value is None or value < 0 else str(int(value))
+
+
+def load_bundle(state: State, runtime_root: str) -> Bundle:
+    """Read the config.json of the container's bundle. Raises HookError.
+
+    crun with a user namespace may send "/" as the bundle (containers/crun#2025). It keeps a copy
+    below its `runtime_root`, and podman keeps the bundle in its storage: these serve then.
+    """
+    first = os.path.join(state.bundle or "/", "config.json")
+    document = read_config(first)
+    if document is not None:
+        return Bundle(state.bundle, document)
+    for folder in _fallbacks(state.id, runtime_root):
+        document = read_config(os.path.join(folder, "config.json"))
+        if document is not None:
+            return Bundle(folder, document)
+    raise HookError("there is no config.json in the bundle", path=first)
+
+
+def _fallbacks(id: str, runtime_root: str) -> "list[str]":
+    folders = [os.path.join(runtime_root, id)]
+    try:
+        drivers = sorted(n for n in os.listdir(STORAGE) if n.endswith("-containers"))
+    except OSError:
+        drivers = []
+    return folders + [os.path.join(STORAGE, driver, id, "userdata") for driver in drivers]
+
+
+def read_config(path: str) -> "Optional[dict[str, Any]]":
+    """The checked document of a config.json, or None where there is no such file.
+
+    Raises HookError.
+    """
+    try:
+        # O_NONBLOCK: a fifo in the place of the file must not hold the hook.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HookError(error.strerror or "cannot be opened", path=path) from None
+    except ValueError:  # a NUL or half a surrogate pair in it
+        raise HookError("is no path", path=path) from None
+    try:
+        data = strictjson.read(fd, MAX_CONFIG)
+    except strictjson.JSONError as error:
+        raise HookError(str(error), path=path) from None
+    except OSError as error:
+        raise HookError(error.strerror or "cannot be read", path=path) from None
+    finally:
+        os.close(fd)
+    return parse_config(data, path)
+
+
+def parse_config(data: bytes, path: str) -> "dict[str, Any]":
+    """The checked document in the bytes of a config.json; `path` says where they are from.
+
+    Raises HookError.
+    """
+    try:
+        document = strictjson.loads(data)
+    except strictjson.JSONError as error:
+        raise HookError(str(error), path=path) from None
+    if not _config_well_formed(document):
+        raise invalid("config", document, path=path)
+    checked: "dict[str, Any]" = document
+    return checked
+
+
+def _config_well_formed(document: "Any") -> bool:
+    if type(document) is not dict or not is_strings(document.get("annotations")):
+        return False
+    root, linux = document.get("root"), document.get("linux")
+    if root is not None and not (type(root) is dict and is_string(root.get("path"))):
+        return False
+    if type(linux) is not dict or not is_string(linux.get("cgroupsPath")):
+        return False
+    resources, namespaces = linux.get("resources"), linux.get("namespaces")
+    if resources is not None and not _resources_well_formed(resources):
+        return False
+    return namespaces is None or (
+        type(namespaces) is list and all(_namespace_well_formed(n) for n in namespaces)
+    )
+
+
+def _resources_well_formed(resources: "Any") -> bool:
+    if type(resources) is not dict:
+        return False
+    devices = resources.get("devices")
+    return devices is None or (
+        type(devices) is list
+        and all(
+            type(rule) is dict
+            and type(rule.get("allow")) in (type(None), bool)
+            and is_string(rule.get("type"))
+            and is_string(rule.get("access"))
+            and is_integer(rule.get("major"))
+            and is_integer(rule.get("minor"))
+            for rule in devices
+        )
+    )
+
+
+def _namespace_well_formed(namespace: "Any") -> bool:
+    return (
+        type(namespace) is dict
+        and type(namespace.get("type")) is str
+        and is_string(namespace.get("path"))
+    )
+
+
+def is_id(value: "Any") -> bool:
+    """Whether `value` may be a container's id: what runc takes, which is no path."""
+    return type(value) is str and value not in ("", ".", "..") and all(c in ID for c in value)
+
+
+def is_string(value: "Any") -> bool:
+    """Whether `value` is a string or absent; null counts as absent, as it does for Go."""
+    return value is None or type(value) is str
+
+
+def is_integer(value: "Any", least: "Optional[int]" = None) -> bool:
+    """Whether `value` is absent or a whole number of at least `least`; 1.0 is one, true is not
+    (JSON Schema 2020-12, 6.1.1)."""
+    if value is None:
+        return True
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return whole and (least is None or value >= least)
+
+
+def is_strings(value: "Any") -> bool:
+    """Whether `value` is absent or a map of strings; null among its values is an empty string."""
+    return value is None or (type(value) is dict and all(is_string(v) for v in value.values()))
+
+
+def strings(value: "Optional[dict[str, Optional[str]]]") -> "dict[str, str]":
+    """The map of strings that is_strings() accepted."""
+    return {key: text or "" for key, text in (value or {}).items()}

@@ -1,0 +1,125 @@
+"""NRI 0.1 on the wire: the Request a plugin gets, the Result it gives.
+
+Two descriptions of 0.1 exist, the README (README-v0.1.0.md) and the Go types (types/v1) that
+containerd ran. Requests are the union of both, results may have either form or a mix.
+"""
+
+from nri_hook import oci, strictjson
+from nri_hook.errors import HookError
+from nri_hook.invalid import invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from nri_hook.sandbox import Sandbox
+
+VERSION = "0.1"
+STATES = ("setup", "create", "pause", "resume", "update", "delete")
+NO_PID = -1
+# The kernel's file below /proc/PID/ns, and the names under which a plugin looks for it: NRI's
+# README uses the kernel's words, Go plugins those of the runtime-spec.
+NAMESPACES = {
+    "pid": ("pid", ("pid",)),
+    "mount": ("mnt", ("mount",)),
+    "network": ("net", ("net", "network")),
+    "ipc": ("ipc", ("ipc",)),
+    "uts": ("uts", ("uts",)),
+    "user": ("user", ("user",)),
+    "cgroup": ("cgroup", ("cgroup",)),
+    "time": ("time", ("time",)),
+}
+
+
+def request(
+    state: str,
+    id: str,
+    pid: int,
+    spec: "dict[str, Any]",
+    pod: "Optional[Sandbox]",
+) -> "dict[str, Any]":
+    """The Request that all plugins of a chain have in common, without `conf` and `results`.
+
+    pid: NO_PID where there is none. spec: as spec() makes it. pod: None outside any pod.
+    """
+    document: "dict[str, Any]" = {
+        "version": VERSION,
+        "state": state,
+        "id": id,
+        "pid": pid,
+        "spec": spec,
+    }
+    if pod is not None:
+        document["sandboxID"] = pod.id
+        if pod.labels is not None:
+            document["labels"] = pod.labels
+    return document
+
+
+def spec(
+    bundle: oci.Bundle, cgroups_path: str, cgroups: "dict[str, str]", pid: int
+) -> "dict[str, Any]":
+    """The Spec of a container.
+
+    cgroups_path: as config.json has it, or the runtime's default. cgroups: hierarchy -> absolute
+    path of the container in it, as in /proc/PID/cgroup. Namespaces that config.json does not
+    list are the host's and stay out.
+    """
+    namespaces = {}
+    for kind in bundle.namespaces if pid != NO_PID else ():
+        file, names = NAMESPACES.get(kind, (None, ()))
+        for name in names:
+            namespaces[name] = f"/proc/{pid}/ns/{file}"
+    return {
+        "resources": bundle.resources,
+        "cgroupsPath": cgroups_path,
+        "cgroups": cgroups,
+        "namespaces": namespaces,
+        "annotations": bundle.annotations,
+    }
+
+
+def for_plugin(
+    common: "dict[str, Any]", entry: "dict[str, Any]", results: "list[dict[str, Any]]"
+) -> bytes:
+    """The payload for one plugin: the common Request, its `conf` verbatim, the results so far."""
+    document = dict(common, results=results)
+    if "conf" in entry:
+        document["conf"] = entry["conf"]
+    return strictjson.dumps(document)
+
+
+def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[str, Any]":
+    """The Result that `plugin` printed, with `plugin` and `version` filled in, without nulls.
+
+    Raises HookError where it is not well-formed or does not belong to the `common` Request.
+    """
+    try:
+        document = strictjson.loads(output)
+    except strictjson.JSONError as error:
+        raise HookError(f"its answer: {error}", plugin=plugin) from None
+    if not _well_formed(document):
+        raise invalid("result", document, plugin=plugin, path="its answer")
+    result = {key: value for key, value in document.items() if value is not None}
+    for key in ("id", "pid", "state"):
+        if result.get(key, "") not in ("", common[key]):
+            raise HookError(
+                f"its answer: /{key}: expected {common[key]!r}, found {repr(result[key])[:60]}",
+                plugin=plugin,
+            )
+    if not result.get("plugin"):
+        result["plugin"] = plugin
+    if not result.get("version"):
+        result["version"] = VERSION
+    return result
+
+
+def _well_formed(document: "Any") -> bool:
+    return (
+        type(document) is dict
+        and document.get("version") in (None, "", VERSION)
+        and document.get("state") in (None, "", *STATES)
+        and all(oci.is_string(document.get(k)) for k in ("plugin", "error", "id", "cgroupsPath"))
+        and oci.is_integer(document.get("pid"))
+        and oci.is_strings(document.get("metadata"))
+    )

@@ -1,0 +1,228 @@
+"""One plugin: spawn it, feed it, bound it, reap it."""
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import select
+import time
+
+from nri_hook import strictjson
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+MAX_OUTPUT = 1 << 20
+MAX_ERRORS = 4096
+# How long the output of a plugin that has exited may stay open in the hands of a child of its.
+GRACE = 0.1
+# How long to wait for a killed plugin: one in a frozen cgroup (v1), or in the hands of a dead file
+# server, does not end.
+DEATH = 0.5
+# "Text file busy": somebody is writing the file, an upgrade perhaps.
+BUSY_TRIES = 20
+BUSY_PAUSE = 0.05
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# All signals that can be reset: an interpreter ignores SIGPIPE, a caller may ignore more.
+SIGNALS = _signal.valid_signals()
+
+
+class Outcome:
+    """How a plugin ended. status: exit status, -N for signal N. output: what it printed.
+
+    errors: the last lines of its stderr. seconds: from spawn to exit. late: whether it was
+    killed for its deadline; flooded: whether it was killed for printing too much.
+    """
+
+    def __init__(self) -> None:
+        self.status: "Optional[int]" = None
+        self.output = b""
+        self.errors = b""
+        self.seconds = 0.0
+        self.late = False
+        self.flooded = False
+
+
+def environment() -> "dict[str, str]":
+    """The hook's own environment without what makes a loader or an interpreter run other code."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LD_", "PYTHON")) and name != "BASH_ENV"
+    }
+    clean.setdefault("PATH", PATH)
+    return clean
+
+
+def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
+    """Run `path` in a session of its own until it ends or time.monotonic() passes `deadline`.
+
+    It gets its stdin, stdout and stderr from us and no other descriptor. Raises HookError where
+    it cannot be started.
+    """
+    stdin_read, stdin_write = os.pipe()
+    stdout_read, stdout_write = os.pipe()
+    stderr_read, stderr_write = os.pipe()
+    start = time.monotonic()
+    try:
+        pid = _spawn(path, argv, (stdin_read, stdout_write, stderr_write), deadline)
+    except BaseException:
+        for fd in (stdin_write, stdout_read, stderr_read):
+            os.close(fd)
+        raise
+    finally:
+        for fd in (stdin_read, stdout_write, stderr_write):
+            os.close(fd)
+    plugin = _Running(pid, stdin, stdin_write, stdout_read, stderr_read)
+    try:
+        plugin.converse(deadline)
+    finally:
+        plugin.close()
+    plugin.outcome.seconds = time.monotonic() - start
+    return plugin.outcome
+
+
+def _spawn(path: str, argv: "list[str]", fds: "tuple[int, int, int]", deadline: float) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
+    for attempt in range(BUSY_TRIES):
+        umask = os.umask(0o022)
+        try:
+            return os.posix_spawn(
+                path,
+                argv,
+                environment(),
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+                setsigdef=SIGNALS,
+            )
+        except OSError as error:
+            last = attempt == BUSY_TRIES - 1 or time.monotonic() + BUSY_PAUSE > deadline
+            if error.errno != errno.ETXTBSY or last:
+                raise HookError(f"cannot be run: {error.strerror}", path=path) from None
+        finally:
+            os.umask(umask)
+        time.sleep(BUSY_PAUSE)
+    raise AssertionError("not reached")
+
+
+class _Running:
+    """A plugin that runs, and our ends of its pipes."""
+
+    def __init__(self, pid: int, stdin: bytes, stdin_fd: int, stdout: int, stderr: int) -> None:
+        self.pid = pid
+        self.outcome = Outcome()
+        self.unsent = memoryview(stdin)
+        self.stdin = stdin_fd
+        self.stdout = stdout
+        self.stderr = stderr
+        self.open = {stdin_fd, stdout, stderr}
+        for fd in self.open:
+            os.set_blocking(fd, False)
+        self.chunks: "list[bytes]" = []
+        self.size = 0
+        try:
+            self.exit = os.pidfd_open(pid)
+        except (AttributeError, OSError):  # Linux < 5.3
+            self.exit = -1
+
+    def converse(self, deadline: float) -> None:
+        """Feed and read until the plugin has ended and its output is whole, then reap it."""
+        limit = deadline
+        while self.outcome.status is None or self.stdout in self.open:
+            left = limit - time.monotonic()
+            if left <= 0 or self.size > MAX_OUTPUT:
+                break
+            self._serve_ready(left if self.exit >= 0 else min(left, 0.01))
+            if self.outcome.status is None and self._reap(os.WNOHANG):
+                limit = min(deadline, time.monotonic() + GRACE)
+                # What the pipes hold at this moment; a child of its may fill them for ever.
+                while self._serve_ready(0) and time.monotonic() < limit:
+                    pass
+                if self._is_whole():
+                    break
+        self.outcome.output = b"".join(self.chunks)
+        self.outcome.flooded = self.size > MAX_OUTPUT
+        if self.outcome.status is None:
+            self.outcome.late = not self.outcome.flooded
+            _kill(self.pid)
+            end = time.monotonic() + DEATH
+            while not self._reap(os.WNOHANG) and time.monotonic() < end:
+                time.sleep(0.002)
+
+    def close(self) -> None:
+        for fd in self.open:
+            os.close(fd)
+        if self.exit >= 0:
+            os.close(self.exit)
+
+    def _serve_ready(self, pause: float) -> bool:
+        """Wait at most `pause` seconds, move what can be moved; whether anything was."""
+        outputs = [fd for fd in (self.stdout, self.stderr) if fd in self.open]
+        inputs = [fd for fd in (self.stdin,) if fd in self.open]
+        waiting = [self.exit] if self.exit >= 0 and self.outcome.status is None else []
+        readable, writable, _ = select.select(outputs + waiting, inputs, [], pause)
+        served = False
+        for fd in readable + writable:
+            if fd != self.exit and self.size <= MAX_OUTPUT:
+                served = True
+                if not self._serve(fd):
+                    self.open.discard(fd)
+                    os.close(fd)
+        return served
+
+    def _serve(self, fd: int) -> bool:
+        """Move bytes through a pipe that is ready; whether there may be more."""
+        try:
+            if fd == self.stdin:
+                self.unsent = self.unsent[os.write(fd, self.unsent) :]
+                return len(self.unsent) > 0
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:  # it does not want to read its payload, which is its own matter
+            return False
+        if fd == self.stdout:
+            self.chunks.append(data)
+            self.size += len(data)
+        else:
+            self.outcome.errors = (self.outcome.errors + data)[-MAX_ERRORS:]
+        return len(data) > 0
+
+    def _is_whole(self) -> bool:
+        """Whether what was read is one whole JSON document: then nobody need be waited for."""
+        try:
+            strictjson.loads(b"".join(self.chunks))
+        except strictjson.JSONError:
+            return False
+        return True
+
+    def _reap(self, flags: int) -> bool:
+        pid, status = os.waitpid(self.pid, flags)
+        if pid == 0:
+            return False
+        self.outcome.status = (
+            os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        )
+        return True
+
+
+def _kill(pid: int) -> None:
+    """Kill a plugin, its process group and its descendants, which are listed before any dies."""
+    descendants = []
+    try:
+        import psutil
+
+        descendants = psutil.Process(pid).children(recursive=True)
+    except Exception:  # psutil missing or failing: the group is killed all the same
+        pass
+    try:
+        os.killpg(pid, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    for process in descendants:
+        try:
+            process.kill()  # psutil compares start times, so a reused pid is spared
+        except Exception:  # already gone, or not ours to kill
+            pass

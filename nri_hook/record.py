@@ -1,0 +1,243 @@
+"""What we did for each container, on disk before we do it.
+
+A hook may be killed at any moment. From its record poststop, or the next create of the same
+container, sends `delete` to the plugins that were called and removes what the move made.
+"""
+
+import binascii
+import errno
+import fcntl
+import os
+import time
+
+from nri_hook import init, strictjson, trust
+from nri_hook.errors import HookError, Left
+from nri_hook.options import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional, Union
+
+MAX_SIZE = 64 << 20
+SUFFIX = ".json"
+# The record, the next one while it is written, and what is locked.
+ENDINGS = (SUFFIX, ".new", ".lock")
+LOCK_PAUSE = 0.02
+
+
+class Record:
+    """The record of one container, locked as long as this process lives.
+
+    name: see name(). document: what is written, in creation.py; empty for a new one.
+    """
+
+    def __init__(self, folder: str, name: str, deadline: float) -> None:
+        """Lock and read. deadline: of time.monotonic(). Raises HookError."""
+        self.folder = folder
+        self.name = name
+        self.path, self.new_path, self.lock_path = (
+            os.path.join(folder, name + ending) for ending in ENDINGS
+        )
+        self.lock = self._take_lock(deadline)
+        self.document = read(self.path) or {}
+
+    def save(self, document: "dict[str, Any]") -> None:
+        """Write the record, whole or not at all. Raises HookError."""
+        try:
+            fd = os.open(
+                self.new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+            )
+            try:
+                data = memoryview(strictjson.dumps(document))
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
+            os.rename(self.new_path, self.path)
+        except OSError as error:
+            raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
+        self.document = document
+
+    def remove(self) -> None:
+        """Remove the record; the container is nothing to us any more."""
+        for path in (self.path, self.new_path, self.lock_path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+    def check_kept(self) -> None:
+        """A move needs a record: this is one."""
+
+    def is_stale(self, name: str) -> bool:
+        """Whether the container of another record is gone, or has no record."""
+        try:
+            document = read(os.path.join(self.folder, name + SUFFIX))
+        except HookError:
+            return False
+        return document is None or init.start_time(document["pid"]) != document["start"]
+
+    def _take_lock(self, deadline: float) -> int:
+        while True:
+            try:
+                fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                message = f"cannot be opened: {error.strerror}"
+                raise HookError(message, path=self.lock_path) from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_ino == os.stat(self.lock_path).st_ino:
+                    return fd
+            except FileNotFoundError:  # whoever held it removed the record: start again
+                pass
+            except OSError as error:
+                if error.errno != errno.EWOULDBLOCK or time.monotonic() > deadline:
+                    os.close(fd)
+                    message = f"cannot be locked: {error.strerror}"
+                    raise HookError(message, path=self.lock_path) from None
+                time.sleep(LOCK_PAUSE)
+            os.close(fd)
+
+
+class NoRecord:
+    """Stands for the record where no state folder can be had: the chain runs, nothing moves."""
+
+    def __init__(self, reason: HookError) -> None:
+        self.name = ""
+        self.document: "dict[str, Any]" = {}
+        self.reason = reason
+
+    def save(self, document: "dict[str, Any]") -> None:
+        pass
+
+    def remove(self) -> None:
+        pass
+
+    def check_kept(self) -> None:
+        raise Left(f"there is no record of it: {self.reason}")
+
+    def is_stale(self, name: str) -> bool:
+        return False
+
+
+def open_or_none(
+    options: Options, name: str, deadline: float, notes: "list[str]"
+) -> "Union[Record, NoRecord]":
+    """The record of that name, or its stand-in with a note why. Raises HookError where it is
+    locked or unreadable."""
+    try:
+        path = folder(options)
+    except HookError as error:
+        notes.append(f"no record is kept: {error}")
+        return NoRecord(error)
+    return Record(path, name, deadline)
+
+
+def names(folder: str) -> "list[str]":
+    """The names of all records, of those too that a hook was killed before it wrote."""
+    stems = {e[: -len(end)] for e in os.listdir(folder) for end in ENDINGS if e.endswith(end)}
+    return sorted(stems)
+
+
+def find_setup(options: Options, id: str, deadline: float) -> "Optional[Record]":
+    """The record that precreate left of a container, None where there is none. Raises HookError."""
+    return _existing(folder(options), setup_name(id), deadline)
+
+
+def find(
+    options: Options, runtime_root: str, id: str, bundle: str, deadline: float
+) -> "Optional[Record]":
+    """The record of a container that has ended, None where there is none.
+
+    runtime_root: "" where our parent is no runtime (podman's poststop); then it is the one
+    record of that id and bundle. Raises HookError, also where there are several.
+    """
+    path = folder(options)
+    found = [name(runtime_root, id)] if runtime_root else _names(path, id, bundle)
+    if len(found) > 1:
+        raise HookError(f"several records fit: {', '.join(found)}", path=path)
+    return _existing(path, found[0], deadline) if found else None
+
+
+def _existing(path: str, name: str, deadline: float) -> "Optional[Record]":
+    if not any(os.path.exists(os.path.join(path, name + ending)) for ending in ENDINGS):
+        return None
+    record = Record(path, name, deadline)
+    if not record.document:  # a hook was killed before it had anything to write
+        record.remove()
+        return None
+    return record
+
+
+def folder(options: Options) -> str:
+    """The state folder, made where it is missing. Raises HookError where none can be had."""
+    path = options.state_dir
+    if path == Options().state_dir and (os.geteuid() != 0 or trust.in_user_namespace()):
+        path = f"/run/user/{_outer_uid()}/nri-hook"
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+        status = os.stat(path)
+    except OSError as error:
+        raise HookError(f"no state folder: {error.strerror}", path=path) from None
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HookError(
+            f"no state folder: belongs to uid {status.st_uid}, mode"
+            f" {status.st_mode & 0o7777:04o}, expected 0700 of our own",
+            path=path,
+        )
+    if not os.access(path, os.W_OK):
+        raise HookError("no state folder: cannot be written", path=path)
+    return path
+
+
+def name(runtime_root: str, id: str) -> str:
+    """The name of a container's record: <id>-<8 hex digits of the CRC-32 of root and id>, since
+    ids are unique only below one runtime root."""
+    checksum = binascii.crc32(os.fsencode(runtime_root) + b"\0" + id.encode())
+    return f"{id[:200]}-{checksum:08x}"
+
+
+def setup_name(id: str) -> str:
+    """The name of the record of a container that no runtime knows yet."""
+    return f"{id[:200]}-setup"
+
+
+def _names(folder: str, id: str, bundle: str) -> "list[str]":
+    """The names of the records of container `id` in `bundle`, under any runtime root."""
+    found = []
+    for stem in names(folder):
+        if stem[:-9] == id[:200]:
+            document = read(os.path.join(folder, stem + SUFFIX))
+            if document and document["id"] == id and document["bundle"] in ("", bundle):
+                found.append(stem)
+    return found
+
+
+def read(path: str) -> "Optional[dict[str, Any]]":
+    """The document of a record, None where it is not there. Raises HookError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(f"cannot be read: {error.strerror}", path=path) from None
+    try:
+        document = strictjson.loads(strictjson.read(fd, MAX_SIZE))
+    except strictjson.JSONError as error:
+        raise HookError(f"is no record: {error}", path=path) from None
+    finally:
+        os.close(fd)
+    if type(document) is not dict:
+        raise HookError("is no record: expected an object", path=path)
+    return document
+
+
+def _outer_uid() -> int:
+    """Our uid as the namespace above sees it (user_namespaces(7), uid_map)."""
+    uid = os.geteuid()
+    with open("/proc/self/uid_map", "rb") as file:
+        for line in file.read().splitlines():
+            inner, outer, count = (int(field) for field in line.split())
+            if inner <= uid < inner + count:
+                return outer + uid - inner
+    return uid

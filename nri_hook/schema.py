@@ -1,0 +1,136 @@
+"""The JSON schemas, and what is wrong with a document in plain words.
+
+Imported only once a check has failed, and by commands that a person runs: jsonschema alone
+costs ten times what the rest of a hook does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonschema import Draft202012Validator
+
+NAMES = ("host-configuration", "payload", "result", "state", "config")
+
+_FOUND_LENGTH = 60
+_POINTER_LENGTH = 200
+
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+
+
+class Fault(NamedTuple):
+    """One place where a document breaks its schema.
+
+    pointer: JSON pointer (RFC 6901), "" for the whole document; a missing key is pointed at
+    where it should be. found: the value there as JSON, cut to 60 characters, or "nothing".
+    expected: what should be there, in words.
+    """
+
+    pointer: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        # Keys come from strangers: escaped and cut, whatever they hold stays one log line.
+        place = _cut(json.dumps(self.pointer)[1:-1], _POINTER_LENGTH) or "document"
+        return f"{place}: expected {self.expected}, found {self.found}"
+
+
+def explain(name: str, document: object) -> str | None:
+    """The fault that stands highest in a decoded JSON document, as one line.
+
+    None where the document validates. The line is ASCII, and is the same under every version
+    of jsonschema. Names as for `faults`.
+    """
+    found = faults(name, document)
+    if not found:
+        return None
+    return str(min(found, key=lambda fault: fault.pointer.count("/")))
+
+
+def faults(name: str, document: object) -> list[Fault]:
+    """All faults of a decoded JSON document, one for each place, in the schema's order.
+
+    name: "host-configuration", "payload", "result", "state" or "config".
+    """
+    found: dict[str, Fault] = {}
+    for error in _validator(name).iter_errors(document):
+        for fault in _faults(error):
+            found.setdefault(fault.pointer, fault)
+    return list(found.values())
+
+
+@functools.cache
+def load(name: str) -> dict[str, Any]:
+    """The schema of that name as a decoded JSON object, shared: not to be changed.
+
+    ValueError for a name that is not in NAMES.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no schema has the name {name!r}")
+    package = Path(__file__).resolve().parent
+    folder = package / "schemas"
+    if not folder.is_dir():
+        # In a checkout the schemas stand at the top, for those who test plugins against them.
+        folder = package.parent / "schemas"
+    schema: dict[str, Any] = json.loads((folder / f"{name}.schema.json").read_bytes())
+    return schema
+
+
+@functools.cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(load(name))
+
+
+def _faults(error: Any) -> Iterator[Fault]:
+    """The faults behind a ValidationError: one, or one for each required key that is missing."""
+    pointer = "".join("/" + _escaped(part) for part in error.absolute_path)
+    if error.validator == "required":
+        for key in error.validator_value:
+            if key not in error.instance:
+                expected = _expected(error.schema["properties"][key])
+                yield Fault(f"{pointer}/{_escaped(key)}", "nothing", expected)
+    elif error.validator == "type":
+        yield Fault(pointer, _json(error.instance), _type(error.schema))
+    else:
+        yield Fault(pointer, _json(error.instance), _expected(error.schema))
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    return str(schema.get("x-expected") or _type(schema))
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """The schema's types in words, but for null, which only says that the key may be left out."""
+    types = schema["type"]
+    names = [types] if isinstance(types, str) else types
+    return " or ".join(_TYPES[name] for name in names if name != "null")
+
+
+def _escaped(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _json(value: object) -> str:
+    text = ""
+    # Piece by piece, since the value may be a whole document of megabytes.
+    for piece in json.JSONEncoder().iterencode(value):
+        text += piece
+        if len(text) > _FOUND_LENGTH:
+            break
+    return _cut(text, _FOUND_LENGTH)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,181 @@
+"""One function per OCI stage: the whole story, top-down."""
+
+import _signal  # type: ignore[import-not-found]
+import os
+import time
+
+from nri_hook import adoption, conf, deletion, log, oci, options, record, runtimes, strictjson
+from nri_hook.chain import Chain
+from nri_hook.container import Container
+from nri_hook.creation import Creation
+from nri_hook.draft import Draft
+from nri_hook.errors import HookError, UsageError
+from nri_hook.movers import LiveMove, NativePlacement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# Seconds that poststop waits for the last processes of a container to leave its cgroup.
+PATIENCE = 3.0
+SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plugins")
+
+
+def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
+    """precreate (podman): the chain gets `setup`; the cgroup it asks for goes into the config.
+
+    Prints the config always, byte for byte where nothing is to be changed. Raises HookError, with
+    everything undone and nothing printed.
+    """
+    deadline = time.monotonic() + flags.timeout
+    entries = conf.load(flags.conf_dir)
+    draft = Draft(stdin) if entries else None
+    if draft and draft.id:
+        report.id = draft.id
+        report.source = draft.cgroups_path
+        name = record.setup_name(draft.id)
+        book = record.open_or_none(flags, name, deadline, report.notes)
+        chain = Chain(entries, [*flags.plugin_dirs, SAMPLES])
+        creation = Creation(draft, NativePlacement(draft), chain, book, report)
+        creation.finish_former(deadline)
+        creation.run(deadline)
+        report.succeed(creation.outcome)
+    _print(draft.config if draft else stdin)
+
+
+def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> None:
+    """createRuntime: the chain gets `create`, then the container is moved where it asks.
+
+    Raises HookError, with everything undone.
+    """
+    deadline = time.monotonic() + flags.timeout
+    entries = conf.load(flags.conf_dir)
+    if not entries:
+        return
+    state = oci.read_state(stdin)
+    report.id = state.id
+    container = Container(state)
+    report.source = container.cgroups_path
+    book = record.open_or_none(
+        flags, record.name(container.caller.root, state.id), deadline, report.notes
+    )
+    chain = Chain(entries, [*flags.plugin_dirs, SAMPLES])
+    creation = Creation(container, LiveMove(container), chain, book, report)
+    creation.finish_former(deadline)
+    former = record.find_setup(flags, state.id, deadline) if book.name else None
+    if former:
+        creation.take_over(former, deadline)
+    creation.run(deadline)
+    report.succeed(creation.outcome)
+
+
+def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
+    """poststart: the runtime's own record is told where its container went.
+
+    Raises HookError where that record stays as it is; exec, pause and the like then miss.
+    """
+    deadline = time.monotonic() + flags.timeout
+    state = oci.read_state(stdin)
+    report.id = state.id
+    caller = runtimes.caller()
+    book = record.find(flags, caller.root, state.id, state.bundle, deadline)
+    if book is None or book.document["outcome"] != "moved":
+        return
+    report.source = report.target = book.document["cgroupsPath"]
+    adoption.adopt(book.document, caller.name, caller.root)
+    book.save(dict(book.document, outcome="adopted"))
+    report.succeed("adopted")
+
+
+def poststop(flags: options.Options, stdin: bytes, report: log.Report) -> None:
+    """poststop: the chain gets `delete`, then what the move made is removed.
+
+    Without a record there is nothing to do: it was called before, or the create had failed.
+    Raises HookError where something is left; the record stays then.
+    """
+    deadline = time.monotonic() + flags.timeout
+    state = oci.read_state(stdin)
+    report.id = state.id
+    book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
+    if book is None:
+        return
+    report.source = book.document["cgroupsPath"]
+    errors = deletion.finish(book.document, deadline, PATIENCE, report)
+    deletion.forget(book.document)
+    if errors:
+        raise HookError("; ".join(str(error) for error in errors))
+    book.remove()
+    report.succeed("removed")
+
+
+STAGES = {
+    "precreate": precreate,
+    "createRuntime": create_runtime,
+    "poststart": poststart,
+    "poststop": poststop,
+}
+# The runtimes kill a container when its poststart fails, and engines take the failure of poststop
+# for one of the container: these are logged and end with 0.
+NEVER_FAIL = ("poststart", "poststop")
+
+
+def main(argv: "list[str]") -> "NoReturn":
+    """Run the stage argv[1] with the flags after it, and exit: with 0, with 1 where the
+    container must not start, with 2 for wrong usage."""
+    stage = argv[1] if len(argv) > 1 else ""
+    report = log.Report(stage)
+    status = 1
+    try:
+        _settle()
+        if stage not in STAGES:
+            raise UsageError(f"unknown stage {stage!r}, expected one of {', '.join(STAGES)}")
+        flags = options.parse(argv[2:])
+        stdin = _read_stdin()
+        STAGES[stage](flags, stdin, report)
+        status = 0
+    except UsageError as error:
+        report.fail(str(error))
+        status = 2
+    except HookError as error:
+        report.fail(str(error))
+        status = 0 if stage in NEVER_FAIL else 1
+    except KeyboardInterrupt:
+        report.fail("interrupted")
+    except Exception as error:
+        report.fail(f"a fault of nri-hook itself: {type(error).__name__}: {error}")
+        status = 0 if stage in NEVER_FAIL else 1
+    finally:
+        os._exit(status)
+
+
+def _settle() -> None:
+    """Undo what callers do to us: crun blocks all signals and clears the umask, runc's poststop
+    lets descriptors of its own caller through."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    os.umask(0o077)
+    while True:  # a plugin's pipe must never become one of the standard three
+        fd = os.open("/dev/null", os.O_RDWR)
+        if fd > 2:
+            break
+        os.set_inheritable(fd, True)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:  # the descriptor of the listing itself
+                pass
+    os.chdir("/")
+
+
+def _print(data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(1, rest) :]
+
+
+def _read_stdin() -> bytes:
+    """All of stdin, before anything else: crun writes it in one go and waits. Raises HookError."""
+    try:
+        return strictjson.read(0, oci.MAX_CONFIG)
+    except (strictjson.JSONError, OSError) as error:
+        raise HookError(str(error), path=oci.STATE) from None

@@ -1,0 +1,164 @@
+"""JSON from strangers, bounded and strict, without the price of importing `json`.
+
+`json` pulls in `re`, which costs as much as the interpreter's own start. The C code under it
+does not need it: `_json` has the scanner and the encoder. Where an interpreter lacks these
+private names `json` itself serves.
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+# Far above any real document (config.json nests about ten deep), far below the recursion limit.
+MAX_DEPTH = 100
+SPACE = " \t\n\r"
+
+
+class JSONError(ValueError):
+    """Not strict JSON. The message says what and, where known, at which character."""
+
+
+def _pairs(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise JSONError(f"key {key[:60]!r} stands twice in one object")
+            seen.add(key)
+    return document
+
+
+def _constant(name: str) -> "Any":
+    raise JSONError(f"{name} is no JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise JSONError(f"number {text[:40]} is out of range")
+    return number
+
+
+def _int(text: str) -> int:
+    try:
+        if len(text) > 300:
+            float(int(text[:400]))
+    except (OverflowError, ValueError):
+        raise JSONError(f"number {text[:40]}... is out of range") from None
+    return int(text)
+
+
+class _Context:
+    """What the C scanner wants to know, under the names that it looks for."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_pairs)
+    parse_float = staticmethod(_float)
+    parse_int = staticmethod(_int)
+    parse_constant = staticmethod(_constant)
+    memo: "dict[str, str]" = {}
+
+
+def _default(value: "Any") -> "Any":
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_scan: "Callable[[str, int], tuple[Any, int]]"
+_encode: "Callable[[Any, int], Iterable[str]]"
+try:
+    import _json
+
+    _scan = _json.make_scanner(_Context)  # type: ignore[arg-type]
+    _encode = _json.make_encoder(
+        None, _default, _json.encode_basestring_ascii, None, ":", ",", False, False, False
+    )
+except (ImportError, AttributeError, TypeError):  # another interpreter, or a later one
+    import json
+
+    _scan = json.JSONDecoder(  # type: ignore[attr-defined]
+        object_pairs_hook=_pairs,
+        parse_float=_float,
+        parse_int=_int,
+        parse_constant=_constant,
+    ).scan_once
+    _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).iterencode  # type: ignore[assignment]
+
+
+def loads(data: bytes) -> "Any":
+    """The document in `data`: strict UTF-8 JSON, at most 100 levels deep. Raises JSONError.
+
+    Refused beyond RFC 8259's grammar: NaN and Infinity, numbers that no double holds, a key
+    that stands twice in one object, a byte order mark.
+    """
+    if not data.strip():
+        raise JSONError("empty, expected a JSON document")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JSONError(f"byte {error.start} is not UTF-8") from None
+    start = len(text) - len(text.lstrip(SPACE))
+    try:
+        document, end = _scan_or_explain(text, start)
+    except JSONError:
+        raise
+    except StopIteration as error:
+        raise JSONError(f"no JSON value at character {error.value}") from None
+    except RecursionError:
+        raise JSONError(f"nested more than {MAX_DEPTH} deep") from None
+    except ValueError as error:  # json.JSONDecodeError, which is not imported here
+        raise JSONError(f"not JSON: {error}") from None
+    rest = text[end:].strip(SPACE)
+    if rest:
+        raise JSONError(f"more after the JSON document, at character {text.index(rest[0], end)}")
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _bound_depth(document)
+    return document
+
+
+def _scan_or_explain(text: str, start: int) -> "tuple[Any, int]":
+    """Scan; the C code of Python < 3.13 can word an error only once json.decoder is loaded."""
+    try:
+        return _scan(text, start)
+    except SystemError:
+        import json.decoder  # noqa: F401
+
+        return _scan(text, start)
+
+
+def dumps(document: "Any") -> bytes:
+    """`document` as ASCII JSON without spaces. Raises TypeError or ValueError as json does."""
+    return "".join(_encode(document, 0)).encode("ascii")
+
+
+def _bound_depth(document: "Any") -> None:
+    level: "list[Any]" = [document]
+    for _ in range(MAX_DEPTH):
+        below: "list[Any]" = []
+        for value in level:
+            if type(value) is dict:
+                below += [v for v in value.values() if type(v) is dict or type(v) is list]
+            elif type(value) is list:
+                below += [v for v in value if type(v) is dict or type(v) is list]
+        if not below:
+            return
+        level = below
+    raise JSONError(f"nested more than {MAX_DEPTH} deep")
+
+
+def read(fd: int, limit: int) -> bytes:
+    """All that `fd` gives, to its end. Raises JSONError where that is more than `limit` bytes."""
+    chunks: "list[bytes]" = []
+    size = 0
+    while True:
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise JSONError(f"more than {limit} bytes")

@@ -1,0 +1,123 @@
+"""Who could have written this file? What runs as root must be root's alone.
+
+Checked is what was opened, folder by folder from / on, never a name: nobody but its owner can
+change an entry of a folder that only its owner may write, so a path that was walked this way
+still leads to the same file afterwards.
+"""
+
+import os
+import stat
+
+from nri_hook.errors import HookError
+
+LINKS = 40
+
+
+class _Walk:
+    """The state of one walk: what may own things, and whether strangers can make entries here."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.owners = {0, os.geteuid()}
+        self.unmapped = _overflow_uid() if in_user_namespace() else -1
+        self.sticky = False
+
+    def check(self, status: os.stat_result, what: str, name: str) -> None:
+        """Raise HookError unless `status` is of something that only a trusted owner can change.
+
+        A folder with the sticky bit (/tmp) may be writable: nobody can replace the entries of
+        others there, and every entry on the way is checked for its owner too.
+        """
+        trusted = status.st_uid in self.owners
+        if not trusted and status.st_uid == self.unmapped:
+            # The host's root looks like every other unmapped user; only a stranger who can make
+            # entries somewhere above could have put one here.
+            trusted = not self.sticky
+        if not trusted:
+            raise HookError(
+                f"{what} {name} belongs to uid {status.st_uid}, expected root", path=self.path
+            )
+        if stat.S_ISLNK(status.st_mode) or not status.st_mode & 0o022:
+            return
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+            self.sticky = True
+            return
+        raise HookError(
+            f"{what} {name} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
+            path=self.path,
+        )
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is in a user namespace other than the first (user_namespaces(7))."""
+    try:
+        with open("/proc/self/uid_map", "rb") as file:
+            return file.read().split() != [b"0", b"0", b"4294967295"]
+    except OSError:
+        return False
+
+
+def _overflow_uid() -> int:
+    with open("/proc/sys/kernel/overflowuid", "rb") as file:
+        return int(file.read())
+
+
+def open_file(path: str) -> int:
+    """Open the regular file at the absolute `path` for reading; every folder and link on the way,
+    and the file, must be root's (without root: the user's too) and writable by nobody else.
+
+    Returns a descriptor. Raises HookError, or OSError where it cannot be opened.
+    """
+    walk = _Walk(path)
+    folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        walk.check(os.fstat(folder), "folder", "/")
+        parts = _parts(path)
+        links = 0
+        while len(parts) > 0:
+            name = parts.pop(0)
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            last = not parts
+            if last and os.fstat(folder).st_mode & 0o022:
+                raise HookError("the folder of this file may be written by others", path=path)
+            if stat.S_ISLNK(status.st_mode):
+                walk.check(status, "link", name)
+                links += 1
+                if links > LINKS:
+                    raise HookError("too many symbolic links", path=path)
+                target = os.readlink(name, dir_fd=folder)
+                if target.startswith("/"):
+                    folder = _enter(folder, "/")
+                parts = _parts(target) + parts
+            elif last:
+                return _open_regular(walk, folder, name)
+            else:
+                folder = _enter(folder, name)
+                walk.check(os.fstat(folder), "folder", name)
+    finally:
+        os.close(folder)
+    raise HookError("is a folder, expected a file", path=path)
+
+
+def _parts(path: str) -> "list[str]":
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _enter(folder: int, name: str) -> int:
+    inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    os.close(folder)
+    return inner
+
+
+def _open_regular(walk: _Walk, folder: int, name: str) -> int:
+    # O_NONBLOCK: a fifo in the place of the file must not hold the hook.
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise HookError("expected a regular file", path=walk.path)
+        walk.check(status, "file", name)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

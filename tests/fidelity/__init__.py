@@ -1,0 +1,1 @@
+"""A moved container and a native one, compared field by field, under every runtime."""

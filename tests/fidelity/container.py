@@ -1,0 +1,204 @@
+"""One container of the table, native or moved, and what has been seen of it."""
+
+import os
+import re
+import time
+
+from support import cgroups
+from support.bundle import Bundle, make_rootfs
+from test_move import KMSG, NOTHING, rule
+
+MIB = 1 << 20
+SECONDS = 20
+# Under systemd properties of the scope, which no control file shows; else only annotations.
+PROPERTIES = {
+    "org.systemd.property.TimeoutStopUSec": "uint64 123000000",
+    "org.systemd.property.RuntimeMaxUSec": "uint64 3600000000",
+    "org.systemd.property.ManagedOOMMemoryPressure": "'kill'",
+}
+# Of the names of scopes: where a container is to be, and where a moved one starts.
+PREFIX, START_PREFIX = "nri", "first"
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program.sh")
+
+
+class Container:
+    """cell: where it belongs. role: "native" or "moved". id: its name for whoever starts it.
+
+    fields: what has been seen, see observe.py. parents: the cgroups or slices that it may be
+    below: the one it starts in, and the one where it is to be.
+    """
+
+    def __init__(self, cell, role, environment, stage):
+        self.cell = cell
+        self.role = role
+        self.environment = environment
+        self.stage = stage
+        self.id = f"{stage.name}-{cell.way}-{cell.pids}-{role}"
+        self.hook_id = self.id
+        self.words = ["sh", "/program.sh", self.id]
+        self.pid = 0
+        self.parent = stage.target
+        self.fields = {}
+        self.fifos = {}
+        # What whoever started it in the foreground has said.
+        self.said = f"{stage.folder}/{self.id}.said"
+        self.bundle = self._bundle()
+
+    def __repr__(self):
+        return self.id
+
+    def _bundle(self):
+        environment, stage = self.environment, self.stage
+        parent = stage.target if self.role == "native" else stage.start
+        prefix = PREFIX if self.role == "native" else START_PREFIX
+        path = environment.cgroups_path(parent, prefix, self.id)
+        if not os.path.isdir(stage.rootfs):
+            make_rootfs(stage.rootfs)
+            with open(PROGRAM) as file, open(f"{stage.rootfs}/program.sh", "w") as copy:
+                copy.write(file.read())
+        for name in ("ticks", "go"):
+            fifo = f"{stage.rootfs}/{name}-{self.id}"
+            os.mkfifo(fifo)
+            # Open as long as it lives: what is written must wait for its reader.
+            self.fifos[name] = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+        folder = f"{stage.folder}/{self.id}"
+        bundle = Bundle(folder, path, self.words, self._edit, stage.rootfs)
+        environment.dress(bundle, self.cell)
+        return bundle
+
+    def _edit(self, config):
+        cell, linux = self.cell, config["linux"]
+        kinds = {"cgroup"} if cell.pids == "private" else {"cgroup", "pid"}
+        linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] not in kinds]
+        if cell.cgroup_namespace:
+            linux["namespaces"].append({"type": "cgroup"})
+        linux["resources"] = _resources(self.environment.managed())
+        linux["resources"]["devices"] = [NOTHING, rule(True, KMSG)]
+        config.setdefault("annotations", {}).update(PROPERTIES)
+        for names in config["process"]["capabilities"].values():
+            names.append("CAP_MKNOD")
+        config["mounts"] = [m for m in config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
+        options = ["nosuid", "noexec", "nodev", "relatime", *([] if cell.writable else ["ro"])]
+        mount = {"type": "cgroup", "source": "cgroup", "options": options}
+        config["mounts"].append({"destination": "/sys/fs/cgroup", **mount})
+
+    # where it is
+
+    def folders(self):
+        """Hierarchy -> folder, those that its runtime manages."""
+        mounts = self.environment.hierarchies()
+        found = cgroups.membership(self.pid)
+        return {name: mount + found[name] for name, mount in mounts.items() if name in found}
+
+    def scope(self, folder):
+        """The folder of its scope under systemd; else the folder itself."""
+        head, found, _ = folder.partition(".scope")
+        return head + found
+
+    def levels(self, folder):
+        """The folders from its scope down to where its process is."""
+        found = [self.scope(folder)]
+        for part in folder[len(found[0]) :].strip("/").split("/"):
+            if part:
+                found.append(f"{found[-1]}/{part}")
+        return found
+
+    def unit(self):
+        (folder,) = self.folders().values()
+        return os.path.basename(self.scope(folder))
+
+    def is_at(self, parent):
+        """Whether its cgroups are below that one."""
+        return all(f"/{parent.lstrip('/')}/" in folder for folder in self.folders().values())
+
+    def settle(self, state):
+        """Take from the runtime's state who it is, and note where it is."""
+        self.pid, self.hook_id = state["pid"], state["id"]
+        if self.is_at(self.stage.start):
+            self.parent = self.stage.start
+        self.fields["place"] = "as asked" if self.parent == self.stage.target else "as before"
+
+    def normal(self, text):
+        """A text without what is this container's alone."""
+        names = {self.hook_id, self.id, self.hook_id[:12] if self.environment.engine else self.id}
+        for name in sorted(names, key=len, reverse=True):
+            text = text.replace(name, "ID")
+        text = re.sub(r'time="[^"]*" ', "", text.replace(self.parent, "PARENT"))
+        if self.parent == self.stage.start:
+            text = text.replace(f"{START_PREFIX}-ID", f"{PREFIX}-ID")
+        return re.sub(rf"\b{self.pid}\b", "PID", text) if self.pid else text
+
+    # what it says
+
+    def report(self):
+        """The sections of what it found when it started."""
+        return sections(self.when_reported(lambda: True))
+
+    def when_reported(self, is_alive):
+        """The report, once it is whole."""
+        path = f"{self.stage.rootfs}/report-{self.id}"
+        deadline = time.monotonic() + SECONDS
+        while True:
+            text = cgroups.read(path) if os.path.exists(path) else ""
+            if text.endswith("== end"):
+                return text
+            late = time.monotonic() > deadline or not is_alive()
+            assert not late, f"{self}: no whole report: {text}{self._said()}"
+            time.sleep(0.02)
+
+    def _said(self):
+        return cgroups.read(self.said) if os.path.exists(self.said) else ""
+
+    def tick(self):
+        """Have it count one more, as soon as it can; how far it had counted before."""
+        before = self.counted()
+        os.write(self.fifos["ticks"], b"\n")
+        return before
+
+    def counted(self):
+        """How far it has counted."""
+        return os.path.getsize(f"{self.stage.rootfs}/count-{self.id}")
+
+    def let_go(self):
+        """Have its exec end."""
+        os.write(self.fifos["go"], b"\n")
+
+    def close(self):
+        for fd in self.fifos.values():
+            os.close(fd)
+
+
+def sections(text):
+    """The lines below each "== name" of a report."""
+    found, lines = {}, []
+    for line in text.splitlines():
+        if line.startswith("== "):
+            lines = found[line[3:]] = []
+        else:
+            lines.append(line)
+    return found
+
+
+def _resources(controllers):
+    """A setting for each controller that is here."""
+    found = {
+        "memory": {"limit": 48 * MIB, "reservation": 24 * MIB},
+        "pids": {"limit": 77},
+        "cpu": {"shares": 512, "quota": 100000, "period": 50000},
+    }
+    found = {name: value for name, value in found.items() if name in controllers}
+    if "cpuset" in controllers:
+        found.setdefault("cpu", {}).update(cpus="0", mems="0")
+    if "hugetlb" in controllers:
+        found["hugepageLimits"] = [{"pageSize": "2MB", "limit": 4 * MIB}]
+    if disk() and controllers & {"io", "blkio"}:
+        number = cgroups.read(f"/sys/block/{disk()}/dev").split(":")
+        limit = {"major": int(number[0]), "minor": int(number[1]), "rate": 99 * MIB}
+        found["blockIO"] = {"throttleReadBpsDevice": [limit]}
+    return found
+
+
+def disk():
+    """The name of a disk, "" where there is none."""
+    names = sorted(os.listdir("/sys/block"))
+    return next((name for name in names if name.startswith(("vd", "sd", "ubd", "nvme"))), "")

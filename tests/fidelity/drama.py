@@ -1,0 +1,370 @@
+"""What all containers of one environment go through, from their beginning to their end.
+
+They go through it together: in a guest a daemon-reload or a command of podman takes seconds, and
+most commands of podman take many containers.
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+from support import cgroups
+from support.commands import read
+
+from fidelity import environments, observe, remains
+from fidelity.container import MIB, Container, sections
+from fidelity.environments import said
+
+ROLES = ("native", "moved")
+UPDATED = 32 * MIB
+SECONDS = 20
+# Within this time a counter that is not paused goes on, and what was killed is gone.
+MOMENT = 0.4
+PATIENCE = 8
+
+
+class Stage:
+    """Where it is played. start, target: the parents, cgroups or slices, from and to which
+    containers are moved. rootfs: of all of them."""
+
+    def __init__(self, scene, environment):
+        self.name = scene.name
+        self.folder = scene.folder
+        self.rootfs = f"{scene.folder}/rootfs"
+        self.slices = environment.manager == "systemd"
+        if self.slices:
+            self.start, self.target = (f"{scene.name}-{n}.slice" for n in ("start", "qos"))
+            subprocess.run(["systemctl", "start", self.start, self.target], check=True)
+        else:
+            self.start, self.target = (f"{scene.cgroup}-{n}" for n in ("start", "qos"))
+            scene.parent(self.start)
+            scene.parent(self.target)
+
+    def close(self):
+        if self.slices:
+            top = f"{self.name.split('-')[0]}.slice"
+            subprocess.run(["systemctl", "stop", top], check=True)
+
+
+def play(scene, name, cells):
+    """Cell -> {"native": fields, "moved": fields}."""
+    environment = environments.make(name, scene)
+    stage = Stage(scene, environment)
+    node = scene.node()
+    plugin = node.plugin("mover")
+    plugin.play({"create": {"result": {"cgroupsPath": environment.answer(stage.target)}}})
+    node.configure(plugin)
+    try:
+        drama = Drama(environment, stage, node)
+        drama.perform(cells)
+    finally:
+        drama.close()
+        environment.close()
+        stage.close()
+    return {cell: {c.role: c.fields for c in drama.containers if c.cell is cell} for cell in cells}
+
+
+class Drama:
+    """The acts, in order."""
+
+    def __init__(self, environment, stage, node):
+        self.environment = environment
+        self.stage = stage
+        self.node = node
+        self.containers = []
+        self.running = []
+        self.shells = {}
+
+    def perform(self, cells):
+        for role in ROLES:
+            for cell in cells:
+                self.containers.append(self._begun(cell, role))
+        unstarted = self._of("unstarted")
+        self._look_at_created([*self._of("create"), *unstarted])
+        self._delete(unstarted, force=True)
+        self.running = [c for c in self.containers if c.cell.way != "unstarted"]
+        self._start(self._of("create"))
+        self._look()
+        for container in self.running:
+            self._exec("exec", container)
+        self._pause()
+        self._update()
+        if self.stage.slices:
+            self._reload()
+        self._use_up_memory()
+        self._kill(self._of("create"))
+        self._delete(self._of("detached"), force=True)
+        self._let_end(self._of("foreground"))
+
+    def close(self):
+        for shell in self.shells.values():
+            shell.kill()
+            shell.wait()
+        for container in self.containers:
+            container.close()
+
+    def _of(self, way):
+        return [c for c in self.containers if c.cell.way == way]
+
+    def _note(self, field, outcomes):
+        """Write down what came of one command for each of some containers."""
+        for container, outcome in outcomes.items():
+            container.fields[field] = outcome
+
+    def _notes(self, field, done):
+        self._note(field, {c: said(d, c) for c, d in done.items()})
+
+    # the acts
+
+    def _begun(self, cell, role):
+        container = Container(cell, role, self.environment, self.stage)
+        environment = self.environment
+        if role == "moved":
+            environment.install(self.node, container.bundle)
+        if cell.way == "foreground":
+            self._in_background(container)
+        elif cell.way == "detached":
+            environment.run(container.id, container.bundle).check()
+        else:
+            environment.create(container.id, container.bundle).check()
+        return container
+
+    def _in_background(self, container):
+        self.environment.ids.append(container.id)
+        words = self.environment.foreground_words(container.id, container.bundle)
+        shell = self._popen(words, container.said)
+        self.shells[container] = shell
+        container.when_reported(lambda: shell.poll() is None)
+
+    def _popen(self, words, out):
+        # conmon leaves a file in its working directory when memory is used up.
+        with open(out, "w") as file:
+            return subprocess.Popen(
+                words,
+                cwd=self.stage.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _look_at_created(self, containers):
+        """Between create and start. An update that fails here, as it does under systemd, would
+        make all that follows differ: there it is for those only that are never started."""
+        if not containers:
+            return
+        for container, state in self.environment.states(containers).items():
+            container.settle(state)
+            self._state("created.state", container, state)
+        for container in containers:
+            self._processes("created.ps", container, {"init": container.pid})
+            unstarted = container.cell.way == "unstarted"
+            if unstarted or not self.stage.slices:
+                self._update_one(container)
+            if unstarted and not self.environment.engine:
+                self._exec("created.exec", container)
+
+    def _update_one(self, container):
+        before = observe.settings(container)
+        done = self.environment.update(container, UPDATED + MIB)
+        container.fields["created.update"] = said(done, container)
+        after = observe.settings(container)
+        container.fields["created.updated"] = observe.changes(before, after)
+
+    def _start(self, containers):
+        if containers:
+            for done in self.environment.start_all(containers).values():
+                done.check()
+
+    def _look(self):
+        for container, state in self.environment.states(self.running).items():
+            container.settle(state)
+            self._state("state", container, state)
+        for container in self.running:
+            container.fields.update(observe.inside(container))
+            container.fields.update(observe.outside(container))
+        if self.stage.slices:
+            for container, fields in observe.units(self.running).items():
+                container.fields.update(fields)
+
+    def _state(self, field, container, state):
+        for key, value in state.items():
+            if key not in ("created", "id", "pid"):
+                container.fields[f"{field}.{key}"] = container.normal(str(value))
+
+    def _processes(self, field, container, expected):
+        listed = self.environment.processes(container)
+        for name, pid in expected.items():
+            container.fields[f"{field} {name}"] = (
+                pid in listed if isinstance(listed, list) else container.normal(listed)
+            )
+
+    def _exec(self, field, container):
+        words = ["sh", "/program.sh", "exec", container.id]
+        out = f"{self.stage.folder}/{container.id}.{field}"
+        shell = self._popen([*self.environment.exec_words(container), *words], out)
+        try:
+            _until(lambda: "== end" in read(out) or shell.poll() is not None, SECONDS)
+            for pid in remains.processes(words):
+                for hierarchy, path in cgroups.membership(pid).items():
+                    name = f"{field}.membership {hierarchy or 'v2'}"
+                    container.fields[name] = container.normal(path)
+                expected = {"init": container.pid, "exec": pid}
+                self._processes(f"{field}.ps", container, expected)
+                container.let_go()
+            container.fields[f"{field}.status"] = shell.wait(SECONDS)
+        finally:
+            shell.kill()
+            shell.wait()
+        report = sections(read(out))
+        said = "whole" if "end" in report else container.normal(read(out))
+        container.fields[f"{field}.report"] = said
+        for line in report.get("cgroup", []):
+            _, name, path = line.split(":", 2)
+            container.fields[f"{field}.cgroup {name or 'v2'}"] = container.normal(path)
+        for line in report.get("devices", []):
+            device, _, outcome = line.partition(" ")
+            container.fields[f"{field}.devices {device}"] = outcome
+
+    def _pause(self):
+        self._notes("pause", self.environment.pause_all(self.running))
+        states = self.environment.states(self.running)
+        self._note("pause.status", {c: state.get("status") for c, state in states.items()})
+        before = {c: c.tick() for c in self.running}
+        time.sleep(MOMENT)
+        for container in self.running:
+            stands = container.counted() == before[container]
+            container.fields["pause.counter"] = "stands" if stands else "goes on"
+        self._notes("resume", self.environment.resume_all(self.running))
+        for container in self.running:
+            going = _until(lambda c=container: c.counted() > before[c], SECONDS)
+            container.fields["resume.counter"] = "goes on" if going else "stands"
+
+    def _update(self):
+        before = self._all_settings()
+        for container in self.running:
+            done = self.environment.update(container, UPDATED)
+            container.fields["update"] = said(done, container)
+        after = self._all_settings()
+        for container in self.running:
+            changed = observe.changes(before[container], after[container])
+            container.fields["update.changed"] = changed
+
+    def _reload(self):
+        before = self._all_settings()
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        after = self._all_settings()
+        for container in self.running:
+            changed = observe.changes(before[container], after[container])
+            container.fields["reload.changed"] = changed
+            container.fields["reload.membership"] = container.normal(
+                str(cgroups.membership(container.pid))
+            )
+
+    def _all_settings(self):
+        found = {c: observe.settings(c) for c in self.running}
+        if self.stage.slices:
+            for container, fields in observe.units(self.running).items():
+                found[container].update(fields)
+        return found
+
+    def _use_up_memory(self):
+        """A process of the container grows until the kernel ends it."""
+        if "memory" not in self.environment.controllers():
+            return
+        watched = self._of("detached") if self.environment.kind == "runc" else []
+        watched = [] if self.environment.engine else watched
+        for container in watched:
+            self._watch_events(container)
+        for container in self.running:
+            os.kill(container.pid, signal.SIGUSR1)
+        for container in self.running:
+            killed = _until(lambda c=container: _oom_kills(c) > 0, SECONDS)
+            container.fields["oom.counted"] = killed
+        for container in watched:
+            path = f"{self.stage.folder}/{container.id}.events"
+            told = _until(lambda p=path: '"type":"oom"' in read(p))
+            container.fields["oom.event"] = told
+            statistics = '"type":"stats"' in read(path)
+            container.fields["events.stats"] = statistics
+
+    def _watch_events(self, container):
+        environment = self.environment
+        words = [*environment.prefix, *environment.command(), "events", "--interval", "1s"]
+        path = f"{self.stage.folder}/{container.id}.events"
+        self.shells[container] = self._popen([*words, container.id], path)
+        assert _until(lambda: read(path), SECONDS), f"no events of {container}"
+
+    def _kill(self, containers):
+        """By the runtime's kill; then delete, which has nothing to end any more."""
+        if not containers:
+            return
+        self._notes("kill", self.environment.kill_all(containers))
+        for container in containers:
+            _until(lambda c=container: not os.path.isdir(f"/proc/{c.pid}"), SECONDS)
+        self._look_at_ended(containers)
+        self._delete(containers, force=False)
+
+    def _look_at_ended(self, containers):
+        for container, state in self.environment.states(containers).items():
+            self._state("ended.state", container, state)
+        for container in containers:
+            gone = _until(lambda c=container: not remains.processes(c.words))
+            container.fields["ended.processes"] = "gone" if gone else "left"
+
+    def _delete(self, containers, force):
+        if containers:
+            self._notes("delete", self.environment.delete_all(containers, force))
+        for container in containers:
+            self._look_after(container)
+
+    def _let_end(self, containers):
+        """The first process ends by itself."""
+        for container in containers:
+            os.kill(container.pid, signal.SIGTERM)
+        # crun waits for what init has left behind, and for ever.
+        deadline = time.monotonic() + PATIENCE
+        for container in containers:
+            shell = self.shells.pop(container)
+            try:
+                status = shell.wait(max(MOMENT, deadline - time.monotonic()))
+                container.fields["foreground.status"] = status
+            except subprocess.TimeoutExpired:
+                container.fields["foreground.status"] = "hangs"
+                shell.kill()
+                shell.wait()
+        if self.environment.engine and containers:
+            self._look_at_ended(containers)
+            self._delete(containers, force=False)
+        else:
+            for container in containers:
+                self._look_after(container)
+
+    def _look_after(self, container):
+        """What is left of it."""
+        _until(lambda: not remains.everything(container, self.environment))
+        left = remains.everything(container, self.environment)
+        container.fields["left"] = container.normal("; ".join(left)) or "nothing"
+        # What no runtime or hook would remove any more.
+        for _, folder in remains.folders(container):
+            if os.path.isdir(folder):
+                cgroups.remove(folder)
+
+
+def _oom_kills(container):
+    """How often the kernel has ended a process in the cgroup that the container is in."""
+    for folder in container.folders().values():
+        for name in ("memory.events", "memory.oom_control"):
+            if os.path.exists(f"{folder}/{name}"):
+                lines = dict(line.split() for line in cgroups.read(f"{folder}/{name}").splitlines())
+                return int(lines["oom_kill"])
+    return 0
+
+
+def _until(holds, seconds=MOMENT):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

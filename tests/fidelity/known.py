@@ -1,0 +1,188 @@
+"""The differences that remain, each with its cause. Any other one fails the test."""
+
+import re
+
+
+class Difference:
+    """field: a pattern for its name. why: the cause. where: whether it is there in a cell. native,
+    moved: patterns for the values. varies: why it may be absent, such as on other versions."""
+
+    def __init__(self, field, why, where=lambda cell: True, native=".*", moved=".*", varies=""):
+        self.field = field
+        self.why = why
+        self.applies = where
+        self.native = native
+        self.moved = moved
+        self.varies = varies
+
+    def explains(self, field, native, moved):
+        return (
+            re.fullmatch(self.field, field) is not None
+            and re.fullmatch(self.native, str(native), re.S) is not None
+            and re.fullmatch(self.moved, str(moved), re.S) is not None
+        )
+
+
+def is_moved(cell):
+    return not is_left(cell)
+
+
+def is_left(cell):
+    return cell.way == "foreground" and cell.pids == "shared" and not cell.engine
+
+
+def is_started(cell):
+    return cell.way != "unstarted"
+
+
+def has_namespace(cell):
+    return cell.cgroup_namespace and is_started(cell) and is_moved(cell)
+
+
+def has_scope(cell):
+    return cell.manager == "systemd" and is_moved(cell)
+
+
+def has_unit(cell):
+    return has_scope(cell) and is_started(cell)
+
+
+def is_untold(cell):
+    return cell.way in ("create", "unstarted") and cell.kind == "crun"
+
+
+def is_renamed(cell):
+    return has_unit(cell) and cell.engine
+
+
+NAMESPACE = (
+    "The root of a cgroup namespace is the cgroup in which it was made, before any hook ran, and "
+    "nothing can change it. /proc/self/cgroup begins with /.. therefore, and so does the root of "
+    "the mount, so that who joins the two finds the right place."
+)
+ABOVE = r"(/\.\.)+/.*PARENT/.*ID.*"
+UNTOLD = (
+    "A runtime is told where its container went when it has hooks called after it has written its "
+    "own record: runc does at the end of create, crun at start. Until then crun goes by the old "
+    "cgroup. An update in that time is carried over at start; under systemd, where the old scope "
+    "is gone, crun refuses it."
+)
+RACE = (
+    "runc 1.1 kills the processes of a shared pid namespace and does not wait for their end, so "
+    "that now and then it leaves a cgroup which it could not remove yet. Where it was moved, the "
+    "poststop hook removes it."
+)
+
+DIFFERENCES = [
+    Difference(
+        "place",
+        "A foreground `run` keeps the cgroup in memory by which it ends the processes of a "
+        "container whose pid namespace is not its own. It is left where the runtime put it, and "
+        "is compared there.",
+        is_left,
+        native="as asked",
+        moved="as before",
+    ),
+    Difference(
+        "(inside|exec).cgroup .*", NAMESPACE, has_namespace, native="/(container)?", moved=ABOVE
+    ),
+    Difference("inside.root of .*", NAMESPACE, has_namespace, native="/", moved=ABOVE),
+    Difference(
+        "created.exec.cgroup .*",
+        NAMESPACE,
+        lambda cell: cell.way == "unstarted" and cell.kind == "runc" and not cell.engine,
+        native="/",
+        moved=ABOVE,
+    ),
+    Difference("created.(ps .*|exec.*)", UNTOLD, lambda cell: is_untold(cell) and not cell.engine),
+    Difference(
+        "created.state.systemd-scope",
+        UNTOLD,
+        lambda cell: is_untold(cell) and has_scope(cell) and not cell.engine,
+    ),
+    Difference(
+        "created.updated",
+        UNTOLD,
+        lambda cell: is_untold(cell) and (not has_scope(cell) or not is_started(cell)),
+    ),
+    Difference(
+        "created.update",
+        UNTOLD,
+        lambda cell: is_untold(cell) and has_scope(cell) and not is_started(cell),
+    ),
+    Difference(
+        "left",
+        RACE,
+        lambda cell: cell.pids == "shared" and cell.kind == "runc" and is_moved(cell),
+        native=r"\S+ cgroup \S+/ID",
+        moved="nothing",
+        varies="a race",
+    ),
+    Difference(
+        "left",
+        RACE,
+        lambda cell: cell.kind == "runc" and is_left(cell),
+        native=r"nothing|\S+ cgroup \S+/ID",
+        moved=r"nothing|\S+ cgroup \S+/ID",
+        varies="a race",
+    ),
+    Difference(
+        "(created.|ended.)?state.cgroup-parent",
+        "`podman inspect` repeats here what it was asked for with --cgroup-parent.",
+        lambda cell: cell.engine,
+        native="PARENT",
+        moved=".*-start(.slice)?",
+    ),
+    Difference(
+        "((exec.|reload.)?membership.*|(exec|inside).cgroup .*|state.cgroup-path"
+        "|unit.(ControlGroup|FragmentPath|Id|Names))",
+        "Two loaded units cannot have one name, so a scope that would have the name of the one it "
+        "comes from has -nri- in it.",
+        is_renamed,
+        native=r".*libpod-ID\.scope.*",
+        moved=r".*libpod-nri-ID\.scope.*",
+    ),
+    Difference(
+        "inside.mount .*",
+        "crun 1.28 takes relatime for nosymfollow where it makes a mount read-only after the "
+        "hooks. There are no links in a cgroup that could be followed.",
+        lambda cell: has_namespace(cell) and cell.kind == "crun" and not cell.writable,
+        native=".*,nosymfollow.*",
+        moved="((?!nosymfollow).)*",
+        varies="crun",
+    ),
+    Difference(
+        "unit.Description",
+        "The scope is ours and says so.",
+        has_unit,
+        moved="container ID, moved by nri-hook",
+    ),
+    Difference(
+        "unit.CollectMode",
+        "A scope of ours that fails does not stay loaded: nobody would know of it.",
+        has_unit,
+        native="inactive",
+        moved="inactive-or-failed",
+    ),
+    Difference(
+        "unit.DropInPaths",
+        "runc sets limits one by one after it has started its scope, for which systemd writes "
+        "drop-in files; ours is started with them. The limits are the same.",
+        lambda cell: has_unit(cell) and cell.kind == "runc",
+    ),
+    Difference(
+        "unit.NeedDaemonReload",
+        "systemd 252 thinks so of a scope with drop-in files.",
+        lambda cell: has_unit(cell) and cell.kind == "runc",
+        native="yes",
+        moved="no",
+        varies="systemd",
+    ),
+    Difference(
+        "unit.IO(Read|Write)(Bandwidth|IOPS)Max",
+        "runc writes io.max into the file only. The scope has the limit as a property too, so that "
+        "nothing that systemd does takes it back.",
+        lambda cell: has_unit(cell) and cell.kind == "runc",
+        native="None",
+    ),
+]

@@ -1,0 +1,1 @@
+"""What the tests of real containers are made of: scenes, nodes, plugins, bundles, runtimes."""

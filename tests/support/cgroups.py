@@ -1,0 +1,132 @@
+"""The machine's cgroups as the machine itself sees them, whatever a runtime's own view is."""
+
+import os
+import signal
+import time
+
+V2 = ""
+MARK = "trusted.nri_hook"
+
+
+def mounts():
+    """Hierarchy, as /proc/PID/cgroup names it ("" is v2) -> where it is mounted here."""
+    found = {}
+    names = [line.split(":")[1] for line in _lines("/proc/self/cgroup")]
+    for line in _lines("/proc/self/mounts"):
+        _, mount, kind, options = line.split()[:4]
+        for name in names:
+            is_v1 = kind == "cgroup" and set(options.split(",")).issuperset(name.split(","))
+            if is_v1 if name else kind == "cgroup2":
+                found.setdefault(name, mount)
+    return found
+
+
+def pure_v2():
+    """Whether this machine has cgroup v2 alone."""
+    return list(mounts()) == [V2]
+
+
+def membership(pid):
+    """Hierarchy -> path of a process in it."""
+    fields = [line.split(":", 2) for line in _lines(f"/proc/{pid}/cgroup")]
+    return {name: path for _, name, path in fields}
+
+
+def folders(pid):
+    """Hierarchy -> folder of a process in it, where it is mounted."""
+    found = mounts()
+    return {name: found[name] + path for name, path in membership(pid).items() if name in found}
+
+
+def places(path):
+    """The folders that the cgroup `path` has in all hierarchies."""
+    found = [mount + path for mount in mounts().values()]
+    return [folder for folder in found if os.path.isdir(folder)]
+
+
+def find(pid, file):
+    """The path of a control file of the cgroup that a process is in, None where there is none."""
+    for folder in folders(pid).values():
+        if os.path.exists(f"{folder}/{file}"):
+            return f"{folder}/{file}"
+    return None
+
+
+def value(pid, *files):
+    """The text of the first of these control files that the cgroup of a process has."""
+    paths = [path for path in (find(pid, file) for file in files) if path]
+    assert paths, f"pid {pid} has none of {files} in {membership(pid)}"
+    return read(paths[0])
+
+
+def read(path):
+    with open(path) as file:
+        return file.read().strip()
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(str(text))
+
+
+def make(path, hierarchies=None):
+    """Make the cgroup `path` in these hierarchies, or in all of them; the folders.
+
+    A v1 cpuset is filled from its parent: it would take no process.
+    """
+    made = []
+    for name, mount in mounts().items():
+        if hierarchies is not None and name not in hierarchies:
+            continue
+        folder = mount
+        for part in path.strip("/").split("/"):
+            folder = f"{folder}/{part}"
+            os.makedirs(folder, exist_ok=True)
+            if name == "cpuset":
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    if not read(f"{folder}/{file}"):
+                        write(f"{folder}/{file}", read(f"{os.path.dirname(folder)}/{file}"))
+        made.append(folder)
+    return made
+
+
+def named(start):
+    """All folders, in all hierarchies, of cgroups in whose path a name begins with `start`."""
+    found = []
+    for mount in mounts().values():
+        for folder, names, _ in os.walk(mount):
+            inner = folder[len(mount) :]
+            if f"/{start}" in inner:
+                found.append(folder)
+            # Only what can hold test cgroups: the root, and the cgroup that the tests run in.
+            elif inner.count("/") > 5:
+                names.clear()
+    return found
+
+
+def mark(folder):
+    """What nri-hook's mark on a folder says, None for one that it did not make."""
+    try:
+        return os.getxattr(folder, MARK).decode()
+    except OSError:
+        return None
+
+
+def remove(folder, seconds=3.0):
+    """Kill what is in a cgroup and remove it, with all below it."""
+    deadline = time.monotonic() + seconds
+    for inner in sorted((entry[0] for entry in os.walk(folder)), reverse=True):
+        while os.path.isdir(inner):
+            try:
+                for pid in read(f"{inner}/cgroup.procs").split():
+                    os.kill(int(pid), signal.SIGKILL)
+                os.rmdir(inner)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+
+def _lines(path):
+    with open(path) as file:
+        return file.read().splitlines()

@@ -1,0 +1,64 @@
+"""The fixtures: scene, node, runtime, runc, log."""
+
+import os
+
+import pytest
+
+from support import runtimes, syslog
+from support.scene import Scene
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    """What this test has to itself; when it ends, nothing of it may be left."""
+    os.umask(0o022)
+    scene = Scene()
+    yield scene
+    left = scene.close()
+    assert not left, "left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def node(scene):
+    """A node without plugins."""
+    return scene.node()
+
+
+@pytest.fixture(params=runtimes.available())
+def runtime(scene, request):
+    """Every environment that this machine has, each with a private root."""
+    return scene.runtime(request.param)
+
+
+@pytest.fixture(params=runtimes.binaries())
+def oci(scene, request):
+    """The environments in which a bundle goes straight to runc or crun."""
+    return scene.runtime(request.param)
+
+
+@pytest.fixture
+def runc(scene):
+    """runc on the machine's own cgroups."""
+    if runtimes.Runc.lacks():
+        pytest.skip(runtimes.Runc.lacks())
+    return scene.runtime("runc")
+
+
+@pytest.fixture(scope="session")
+def _log():
+    log = syslog.log()
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def log(_log, scene):
+    """The hook's lines in the log from now on: log.lines(container id), or all."""
+    _log.listen()
+    return syslog.Since(_log, scene.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _namespaces():
+    yield
+    runtimes.close_all()

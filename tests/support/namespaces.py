@@ -1,0 +1,21 @@
+"""A private mount namespace that lives as long as the test session."""
+
+import subprocess
+
+
+class MountNamespace:
+    """Commands that begin with `prefix` run in it. setup: a shell script that makes its mounts."""
+
+    def __init__(self, setup):
+        # cat ends with its stdin, so nothing stays behind even when pytest is killed.
+        self.keeper = subprocess.Popen(
+            ["unshare", "-m", "--propagation", "private", "sh", "-ec", f"{setup}; echo; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.keeper.stdout.readline() == b"\n", f"no mount namespace by {setup}"
+        self.prefix = ["nsenter", f"--mount=/proc/{self.keeper.pid}/ns/mnt", "--"]
+
+    def close(self):
+        self.keeper.stdin.close()
+        self.keeper.wait(10)

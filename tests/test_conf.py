@@ -1,0 +1,238 @@
+"""The host configuration: which files, in which order, whose they must be, what they may say."""
+
+import json
+import os
+
+import pytest
+
+from nri_hook import conf, schema
+from nri_hook.errors import HookError
+
+
+@pytest.fixture
+def folder(scene):
+    path = f"{scene.folder}/nri"
+    os.mkdir(path, 0o755)
+    return path
+
+
+def write(folder, name, document, mode=0o644):
+    """A file of the configuration; a list of types is what it names, bytes are what it holds."""
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    if isinstance(document, list):
+        document = {"version": "0.1", "plugins": [{"type": type} for type in document]}
+    with open(path, "wb") as file:
+        file.write(document if isinstance(document, bytes) else json.dumps(document).encode())
+    os.chmod(path, mode)
+    return path
+
+
+def types(folder):
+    return [entry.type for entry in conf.load(folder)]
+
+
+def refused(folder, path, message):
+    with pytest.raises(HookError) as caught:
+        conf.load(folder)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+# Which files
+
+
+def test_none_is_no_plugin(folder, scene):
+    assert types(f"{scene.folder}/missing") == []
+    assert types(folder) == []
+    os.mkdir(f"{folder}/resource.d")
+    assert types(folder) == []
+
+
+def test_drop_ins_in_lexical_order(folder):
+    for name in ("20-b", "10-a", "9", "A", "a", "10-a.old"):
+        write(folder, f"resource.d/{name}.conf", [name])
+    assert types(folder) == ["10-a", "10-a.old", "20-b", "9", "A", "a"]
+
+
+def test_the_lists_of_all_drop_ins_are_joined(folder):
+    write(folder, "resource.d/1.conf", ["a", "b"])
+    write(folder, "resource.d/2.conf", {})
+    write(folder, "resource.d/3.conf", {"version": "", "plugins": None})
+    write(folder, "resource.d/4.conf", ["b", "a", "b"])
+    assert types(folder) == ["a", "b", "b", "a", "b"]
+
+
+def test_what_is_no_drop_in(folder):
+    for name in ("a.json", "b.conf.bak", "c", ".d.conf", "e.CONF", ".conf", "f.conf~"):
+        write(folder, f"resource.d/{name}", b"no JSON")
+    assert types(folder) == []
+    write(folder, "resource.d/g.conf", ["only"])
+    assert types(folder) == ["only"]
+
+
+def test_the_go_clients_file_serves_where_there_is_no_drop_in(folder):
+    write(folder, "conf.json", ["go"])
+    assert types(folder) == ["go"]
+    write(folder, "resource.d/README", b"none yet")
+    assert types(folder) == ["go"]
+    path = write(folder, "resource.d/a.conf", ["drop-in"])
+    assert types(folder) == ["drop-in"]
+    os.unlink(path)
+    os.unlink(f"{folder}/resource.d/README")
+    os.rmdir(f"{folder}/resource.d")
+    write(folder, "resource.d", b"a file")
+    assert types(folder) == ["go"]
+
+
+def test_a_drop_in_that_names_nothing_hides_the_go_clients_file(folder):
+    write(folder, "conf.json", ["go"])
+    write(folder, "resource.d/a.conf", {"plugins": []})
+    assert types(folder) == []
+
+
+def test_the_examples_of_the_schema_are_read(folder):
+    for example in schema.load("host-configuration")["examples"]:
+        write(folder, "conf.json", example)
+        entries = conf.load(folder)
+        assert [entry.document for entry in entries] == (example.get("plugins") or [])
+
+
+# What an entry says
+
+
+def entry(folder, **keys):
+    write(folder, "conf.json", {"plugins": [{"type": "a", **keys}]})
+    (found,) = conf.load(folder)
+    return found
+
+
+def test_an_entry_without_more(folder):
+    found = entry(folder)
+    assert (found.type, found.timeout, found.ignore, found.leave_parent) == (
+        "a",
+        None,
+        False,
+        False,
+    )
+    assert "conf" not in found.document
+
+
+def test_our_additions(folder):
+    found = entry(folder, timeout=2.5, onError="ignore", leaveParent=True)
+    assert (found.timeout, found.ignore, found.leave_parent) == (2.5, True, True)
+    found = entry(folder, timeout=1, onError="fail", leaveParent=False)
+    assert (found.timeout, found.ignore, found.leave_parent) == (1, False, False)
+    found = entry(folder, timeout=None, onError=None, leaveParent=None)
+    assert (found.timeout, found.ignore, found.leave_parent) == (None, False, False)
+
+
+def test_conf_is_kept_as_it_is(folder):
+    for value in (None, 0, "", [], {}, {"a": [1, 1.0, 1e300, True, "é\ud800", {"": None}]}, 2**70):
+        assert repr(entry(folder, conf=value).document["conf"]) == repr(value)
+
+
+def test_the_name_of_a_plugin():
+    for name in ("a", "0", "_", "A.b-c_9", "a.", "a-", "a..b", "x" * 300):
+        assert conf.is_type(name), name
+    for name in ("", ".", "..", ".a", "-a", "../x", "a/b", "/a", "a/", "a b", "a\n", "\na", "a\0"):
+        assert not conf.is_type(name), name
+    for name in ("é", "a\u0301", "\u0661", "\uff41", "a\u200b", None, 1, True, [], {"a": 1}):
+        assert not conf.is_type(name), name
+
+
+# What is wrong with it
+
+
+NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a letter, digit or '_'"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty, expected a JSON document"),
+        (b'{"plugins": [', "no JSON value at character 13"),
+        (b"{} {}", "more after the JSON document, at character 3"),
+        (b'{"plugins":[],"plugins":[]}', "key 'plugins' stands twice in one object"),
+        (b"[]", "document: expected an object, found []"),
+        (b'{"version":"0.2"}', '/version: expected "0.1", found "0.2"'),
+        (b'{"version":0.1}', '/version: expected "0.1", found 0.1'),
+        (b'{"plugins":{}}', "/plugins: expected a list, found {}"),
+        (b'{"plugins":["a"]}', '/plugins/0: expected an object, found "a"'),
+        (b'{"plugins":[{}]}', f"/plugins/0/type: expected {NAME}, found nothing"),
+        (b'{"plugins":[{"type":"../x"}]}', f'/plugins/0/type: expected {NAME}, found "../x"'),
+        (
+            b'{"plugins":[{"type":"a"},{"type":"b","timeout":0}]}',
+            "/plugins/1/timeout: expected a number of seconds above 0, found 0",
+        ),
+        (
+            b'{"plugins":[{"type":"a","onError":"Ignore"}]}',
+            '/plugins/0/onError: expected "fail" or "ignore", found "Ignore"',
+        ),
+        (
+            b'{"plugins":[{"type":"a","leaveParent":1}]}',
+            "/plugins/0/leaveParent: expected true or false, found 1",
+        ),
+    ],
+)
+def test_the_line_names_the_file_and_the_place(folder, data, message):
+    refused(folder, write(folder, "conf.json", data), message)
+    write(folder, "resource.d/10.conf", ["fine"])
+    refused(folder, write(folder, "resource.d/20.conf", data), message)
+
+
+def test_a_timeout_can_be_waited_for(folder):
+    """Written out in digits it may be more than any clock takes."""
+    write(folder, "conf.json", b'{"plugins":[{"type":"a","timeout":1%s}]}' % (b"0" * 320))
+    with pytest.raises(HookError, match=r"^.*/conf\.json: .*out of range"):
+        conf.load(folder)
+
+
+def test_its_size_is_bounded(folder):
+    path = write(folder, "conf.json", b"{}" + b" " * (conf.MAX_SIZE - 2))
+    assert types(folder) == []
+    with open(path, "ab") as file:
+        file.write(b" ")
+    refused(folder, path, f"more than {conf.MAX_SIZE} bytes")
+
+
+# Whose it is
+
+
+@pytest.mark.parametrize("name", ["conf.json", "resource.d/a.conf"])
+def test_others_may_not_have_written_it(folder, name):
+    path = write(folder, name, ["a"], 0o664)
+    file = os.path.basename(path)
+    refused(folder, path, f"file {file} may be written by others (mode 0664)")
+    os.chmod(path, 0o644)
+    assert types(folder) == ["a"]
+    os.chown(path, 12345, 0)
+    refused(folder, path, f"file {file} belongs to uid 12345, expected root")
+    os.chown(path, 0, 0)
+    holder = os.path.dirname(path)
+    os.chmod(holder, 0o777)
+    with pytest.raises(HookError, match="may be written by others"):
+        conf.load(folder)
+
+
+def test_one_bad_drop_in_among_good_ones(folder):
+    write(folder, "resource.d/1.conf", ["a"])
+    bad = write(folder, "resource.d/2.conf", ["b"], 0o646)
+    write(folder, "resource.d/3.conf", ["c"])
+    refused(folder, bad, "file 2.conf may be written by others (mode 0646)")
+
+
+def test_a_link_to_another_place(folder, scene):
+    path = write(scene.folder, "elsewhere/real", ["linked"])
+    os.symlink("../elsewhere/real", f"{folder}/conf.json")
+    assert types(folder) == ["linked"]
+    os.chmod(path, 0o666)
+    refused(folder, f"{folder}/conf.json", "file real may be written by others (mode 0666)")
+    os.unlink(path)
+    refused(folder, f"{folder}/conf.json", "No such file or directory")
+
+
+def test_no_regular_file_holds_the_hook(folder):
+    os.mkfifo(f"{folder}/conf.json", 0o644)
+    refused(folder, f"{folder}/conf.json", "expected a regular file")
+    os.makedirs(f"{folder}/resource.d/a.conf")
+    refused(folder, f"{folder}/resource.d/a.conf", "expected a regular file")

@@ -1,0 +1,29 @@
+"""What pip installs is the whole package, its schemas among it."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.hostonly
+def test_wheel_holds_every_module_and_schema(tmp_path):
+    source = tmp_path / "source"
+    for folder in ("nri_hook", "schemas"):
+        shutil.copytree(TOP / folder, source / folder)
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE"):
+        shutil.copy(TOP / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+    modules = {path.relative_to(TOP).as_posix() for path in TOP.glob("nri_hook/**/*.py")}
+    schemas = {f"nri_hook/schemas/{path.name}" for path in TOP.glob("schemas/*.json")}
+    assert modules and schemas
+    assert packed == modules | schemas

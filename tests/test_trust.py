@@ -1,0 +1,327 @@
+"""What runs as root must be root's alone: files, folders and links on the way to them."""
+
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+
+import pytest
+from support.users import as_user, in_user_namespace
+
+from nri_hook import trust
+from nri_hook.errors import HookError
+
+STRANGER = 12345
+USER = 23456
+
+
+class Tree:
+    """A folder in which files and folders are made with these owners and modes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def make(self, name, mode=0o644, uid=0, text="text"):
+        """A file, and the folders above it, root's with 0755 where they are not there."""
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chown(path, uid, 0)
+        os.chmod(path, mode)
+        return path
+
+    def make_folder(self, name, mode=0o755, uid=0):
+        path = self.path(name)
+        os.makedirs(path, exist_ok=True)
+        os.chown(path, uid, 0)
+        os.chmod(path, mode)
+        return path
+
+    def link(self, name, target, uid=0):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.symlink(target, path)
+        os.lchown(path, uid, 0)
+        return path
+
+    def give(self, uid):
+        """Make all of it another's."""
+        for folder, _, names in os.walk(self.folder):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                os.lchown(path, uid, uid)
+
+
+@pytest.fixture
+def tree(scene):
+    return Tree(scene.folder)
+
+
+def opened(path):
+    """The text of the file, which the descriptor stands at the start of."""
+    fd = trust.open_file(path)
+    try:
+        assert os.fstat(fd).st_ino == os.stat(path).st_ino
+        assert not os.get_inheritable(fd)
+        return os.read(fd, 100).decode()
+    finally:
+        os.close(fd)
+
+
+def refused(path, *words):
+    """It is refused, with a line that has these words and the path that was asked for."""
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HookError) as caught:
+        opened(path)
+    assert caught.value.path == path
+    for word in words:
+        assert word in str(caught.value)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_that_only_root_may_write(tree):
+    for mode in (0o644, 0o600, 0o755, 0o555, 0o640, 0o604, 0o4755, 0o1644):
+        assert opened(tree.make("a/b/file", mode)) == "text"
+
+
+def test_a_file_that_others_may_write(tree):
+    for mode in (0o664, 0o646, 0o666, 0o622, 0o620, 0o602, 0o777, 0o1666):
+        path = tree.make("a/name", mode)
+        refused(path, f"file name may be written by others (mode {mode:04o})")
+
+
+@pytest.mark.parametrize("folder", ["a", "a/b", "a/b/c"])
+def test_a_folder_above_that_others_may_write(tree, folder):
+    path = tree.make("a/b/c/file")
+    for mode in (0o775, 0o757, 0o777, 0o722, 0o770, 0o2775):
+        tree.make_folder(folder, mode)
+        name = os.path.basename(folder)
+        refused(path, f"folder {name} may be written by others (mode {mode:04o})")
+    tree.make_folder(folder, 0o2755)
+    assert opened(path) == "text"
+
+
+def test_the_group_may_read(tree):
+    path = tree.make("a/file", 0o640)
+    os.chown(path, 0, STRANGER)
+    os.chown(os.path.dirname(path), 0, STRANGER)
+    assert opened(path) == "text"
+
+
+def test_a_sticky_folder_above_is_fine_but_not_at_once(tree):
+    inner, outer = tree.make("sticky/a/file"), tree.make("sticky/file")
+    tree.make_folder("sticky", 0o1777)
+    assert opened(inner) == "text"
+    refused(outer, "folder of this file may be written by others")
+
+
+def test_in_a_sticky_folder_everything_must_be_roots(tree):
+    path = tree.make("sticky/a/file")
+    tree.make_folder("sticky", 0o1777)
+    tree.make_folder("sticky/a", uid=STRANGER)
+    refused(path, "folder a belongs to uid 12345, expected root")
+
+
+def test_another_owner(tree):
+    refused(tree.make("a/file", uid=STRANGER), "file file belongs to uid 12345, expected root")
+    for folder in ("b", "b/c"):
+        path = tree.make("b/c/file")
+        tree.make_folder(folder, uid=STRANGER)
+        refused(path, f"folder {os.path.basename(folder)} belongs to uid 12345, expected root")
+        tree.make_folder(folder)
+    assert opened(path) == "text"
+
+
+def test_links_to_what_is_safe(tree):
+    path = tree.make("a/b/file")
+    for target in (path, "b/file", "./b/.//file", "../a/b/../b/file", f"/..{path}"):
+        link = tree.link("a/link", target)
+        assert opened(link) == "text"
+        os.unlink(link)
+
+
+def test_a_link_to_a_folder(tree):
+    tree.make("a/b/file")
+    tree.link("c/d/link", "../../a/b")
+    tree.link("c/absolute", tree.path("a"))
+    assert opened(tree.path("c/d/link/file")) == "text"
+    assert opened(tree.path("c/absolute/b/file")) == "text"
+    # The folder above the link's target, as for the kernel, not the one above the link.
+    assert opened(tree.path("c/d/link/../b/file")) == "text"
+    with pytest.raises(FileNotFoundError):
+        opened(tree.path("c/d/link/../d/link/file"))
+
+
+def test_a_link_to_what_others_may_write(tree):
+    tree.make("a/file", 0o666)
+    refused(tree.link("b/link", "../a/file"), "file file may be written by others")
+    tree.make("open/file")
+    tree.make_folder("open", 0o777)
+    refused(tree.link("b/folder", "../open/file"), "folder open may be written by others")
+    tree.link("b/inner", "../open")
+    refused(tree.path("b/inner/file"), "folder open may be written by others")
+    tree.make("c/file")
+    refused(tree.link("b/through", "../open/../c/file"), "folder open may be written by others")
+
+
+def test_a_link_of_another_owner(tree):
+    path = tree.make("a/file")
+    refused(tree.link("b/link", path, STRANGER), "link link belongs to uid 12345, expected root")
+    tree.link("c/folder", "../a", STRANGER)
+    refused(tree.path("c/folder/file"), "link folder belongs to uid 12345, expected root")
+
+
+def test_a_link_in_a_sticky_folder(tree):
+    path = tree.make("a/file")
+    tree.link("sticky/link", path)
+    tree.link("sticky/folder", "../a")
+    tree.make_folder("sticky", 0o1777)
+    refused(tree.path("sticky/link"), "folder of this file may be written by others")
+    assert opened(tree.path("sticky/folder/file")) == "text"
+
+
+@pytest.mark.parametrize("length", [1, 2, 40])
+def test_a_chain_of_links(tree, length):
+    tree.make("a/0")
+    for number in range(length):
+        tree.link(f"a/{number + 1}", str(number))
+    assert opened(tree.path(f"a/{length}")) == "text"
+    tree.make("b/open", 0o666)
+    os.unlink(tree.path("a/1"))
+    tree.link("a/1", "../b/open")
+    refused(tree.path(f"a/{length}"), "file open may be written by others")
+
+
+def test_too_many_links(tree):
+    tree.make("a/0")
+    for number in range(41):
+        tree.link(f"a/{number + 1}", str(number))
+    refused(tree.path("a/41"), "too many symbolic links")
+    refused(tree.link("b/self", "self"), "too many symbolic links")
+    tree.link("c/one", "two")
+    refused(tree.link("c/two", "one"), "too many symbolic links")
+    tree.link("d/inner", "inner/inner")
+    refused(tree.path("d/inner"), "too many symbolic links")
+
+
+def test_a_link_to_a_folder_in_the_place_of_the_file(tree):
+    tree.make_folder("a/folder")
+    for number, target in enumerate((".", "..", "/", "../a", "folder", "folder/")):
+        refused(tree.link(f"a/{number}", target), "expected a")
+
+
+def test_no_regular_file(tree):
+    tree.make_folder("a")
+    os.mkfifo(tree.path("a/fifo"), 0o644)
+    refused(tree.path("a/fifo"), "expected a regular file")
+    refused(tree.make_folder("a/folder"), "expected a regular file")
+    refused("/", "expected a file")
+    refused("/dev/null", "expected a regular file")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(tree.path("a/socket"))
+        with pytest.raises((HookError, OSError)):
+            opened(tree.path("a/socket"))
+
+
+def test_what_is_not_there(tree):
+    tree.make("a/b/file")
+    tree.link("dangling", "missing/file")
+    before = os.listdir("/proc/self/fd")
+    for name in ("missing", "missing/file", "a/b/missing", "dangling"):
+        with pytest.raises(FileNotFoundError):
+            trust.open_file(tree.path(name))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_in_the_place_of_a_folder(tree):
+    tree.make("a")
+    for name in ("a/b", "a/.."):
+        with pytest.raises(NotADirectoryError):
+            opened(tree.path(name))
+
+
+def test_a_user_is_trusted_by_himself_alone(tree):
+    path = tree.make("a/file")
+    tree.give(USER)
+    assert as_user(USER, lambda: opened(path)) == "text"
+    refused(path, f"belongs to uid {USER}, expected root")
+    for owner in (0, STRANGER):
+        os.chown(path, owner, owner)
+        if owner == 0:
+            assert as_user(USER, lambda: opened(path)) == "text"
+        else:
+            with pytest.raises(HookError, match="file file belongs to uid 12345"):
+                as_user(USER, lambda: opened(path))
+
+
+def test_a_user_cannot_open_what_he_may_not_read(tree):
+    path = tree.make("a/file", 0o600)
+    with pytest.raises(PermissionError):
+        as_user(USER, lambda: opened(path))
+
+
+def test_whether_it_is_a_user_namespace():
+    assert not trust.in_user_namespace()
+    assert not as_user(USER, trust.in_user_namespace)
+    assert in_user_namespace(USER, trust.in_user_namespace)
+
+
+def test_in_a_user_namespace_the_users_own_files_pass(tree):
+    path = tree.make("a/file")
+    tree.give(USER)
+    assert in_user_namespace(USER, lambda: opened(path)) == "text"
+    os.chmod(path, 0o666)
+    with pytest.raises(HookError, match="file file may be written by others"):
+        in_user_namespace(USER, lambda: opened(path))
+
+
+@pytest.fixture
+def system():
+    """A tree with no folder above it that others may write; /tmp is one."""
+    folder = tempfile.mkdtemp(prefix="nri-test-", dir="/run")
+    os.chmod(folder, 0o755)
+    yield Tree(folder)
+    shutil.rmtree(folder)
+
+
+def test_in_a_user_namespace_the_hosts_files_pass(system):
+    """Root's files look like those of any other unmapped user there."""
+    path = system.make("a/file")
+    for owner in (0, STRANGER):
+        os.chown(path, owner, owner)
+        assert in_user_namespace(USER, lambda: opened(path)) == "text"
+
+
+def test_in_a_user_namespace_the_hosts_files_must_be_closed_to_others(system):
+    path = system.make("a/file", 0o646)
+    with pytest.raises(HookError, match="file file may be written by others"):
+        in_user_namespace(USER, lambda: opened(path))
+    path = system.make("open/file")
+    system.make_folder("open", 0o757)
+    with pytest.raises(HookError, match="folder open may be written by others"):
+        in_user_namespace(USER, lambda: opened(path))
+    path = system.make("sticky/a/file")
+    system.make_folder("sticky", 0o1777)
+    with pytest.raises(HookError, match=r"folder a belongs to uid \d+, expected root"):
+        in_user_namespace(USER, lambda: opened(path))
+
+
+@pytest.mark.parametrize("owner", [0, STRANGER])
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_in_a_user_namespace_unmapped_owners_below_a_sticky_folder(tree, what, owner):
+    """The tree lies in /tmp, where any stranger can make what looks like root's there."""
+    assert os.stat("/tmp").st_mode & stat.S_ISVTX
+    path = tree.make("a/file")
+    link = tree.link("b/link", "../a/file")
+    tree.give(USER)
+    bad = {"file": path, "folder": os.path.dirname(path), "link": link}[what]
+    os.lchown(bad, owner, owner)
+    with pytest.raises(HookError, match=rf"^{re.escape(link)}: {what} \w+ belongs to uid \d+"):
+        in_user_namespace(USER, lambda: opened(link))
+    os.lchown(bad, USER, USER)
+    assert in_user_namespace(USER, lambda: opened(link)) == "text"
