@@ -30,8 +30,7 @@ class LiveMove:
             pid, membership, container.cgroups_path, path, book.name, leave_parent
         )
         rootfs = view.Rootfs(container.rootfs, container.bundle.cgroup_mounts())
-        denied = container.bundle.denied_devices()
-        placement.apply(self.plan, denied, rootfs, book.is_stale, creation.save)
+        placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
         container.init.check()
         return dict(membership, **self.plan.cgroups)
 

@@ -116,6 +116,17 @@ class Bundle:
                     denied.append(line)
         return denied
 
+    def asked_settings(self) -> "set[str]":
+        """The cgroup v1 files that a child has from its parent but for what is asked here."""
+        cpu, memory = (self.resources.get(key) or {} for key in ("cpu", "memory"))
+        asked = {
+            "cpuset.cpus": cpu.get("cpus"),
+            "cpuset.mems": cpu.get("mems"),
+            "memory.swappiness": memory.get("swappiness") is not None,
+            "memory.oom_control": memory.get("disableOOMKiller"),
+        }
+        return {file for file, value in asked.items() if value}
+
 
 def _number(value: "Optional[int]") -> str:
     return "*" if value is None or value < 0 else str(int(value))

@@ -52,7 +52,15 @@ def environment() -> "dict[str, str]":
         if not name.startswith(("LD_", "PYTHON")) and name != "BASH_ENV"
     }
     clean.setdefault("PATH", PATH)
+    if "LC_CTYPE" in clean and not _was_given("LC_CTYPE"):
+        del clean["LC_CTYPE"]  # Python adds it to its own in the C locale (PEP 538)
     return clean
+
+
+def _was_given(name: str) -> bool:
+    fd = os.open("/proc/self/environ", os.O_RDONLY)
+    with open(fd, "rb", buffering=0) as file:
+        return any(entry.startswith(name.encode() + b"=") for entry in file.readall().split(b"\0"))
 
 
 def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
@@ -77,6 +85,9 @@ def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
     plugin = _Running(pid, stdin, stdin_write, stdout_read, stderr_read)
     try:
         plugin.converse(deadline)
+    except BaseException:  # an interrupt; the plugin has a session of its own, and gets none
+        plugin.end()
+        raise
     finally:
         plugin.close()
     plugin.outcome.seconds = time.monotonic() - start
@@ -146,10 +157,16 @@ class _Running:
         self.outcome.flooded = self.size > MAX_OUTPUT
         if self.outcome.status is None:
             self.outcome.late = not self.outcome.flooded
-            _kill(self.pid)
-            end = time.monotonic() + DEATH
-            while not self._reap(os.WNOHANG) and time.monotonic() < end:
-                time.sleep(0.002)
+            self.end()
+
+    def end(self) -> None:
+        """Kill the plugin if it is there, with all its descendants, and reap it."""
+        if self.outcome.status is not None:
+            return
+        _kill(self.pid)
+        end = time.monotonic() + DEATH
+        while not self._reap(os.WNOHANG) and time.monotonic() < end:
+            time.sleep(0.002)
 
     def close(self) -> None:
         for fd in self.open:

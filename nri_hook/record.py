@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any, Optional, Union
 
 MAX_SIZE = 64 << 20
+# A record holds what others wrote some levels below its own top.
+MAX_DEPTH = strictjson.MAX_DEPTH + 10
 SUFFIX = ".json"
 # The record, the next one while it is written, and what is locked.
 ENDINGS = (SUFFIX, ".new", ".lock")
@@ -222,7 +224,7 @@ def read(path: str) -> "Optional[dict[str, Any]]":
     except OSError as error:
         raise HookError(f"cannot be read: {error.strerror}", path=path) from None
     try:
-        document = strictjson.loads(strictjson.read(fd, MAX_SIZE))
+        document = strictjson.loads(strictjson.read(fd, MAX_SIZE), MAX_DEPTH)
     except strictjson.JSONError as error:
         raise HookError(f"is no record: {error}", path=path) from None
     finally:

@@ -141,6 +141,7 @@ def main(argv: "list[str]") -> "NoReturn":
         status = 0 if stage in NEVER_FAIL else 1
     except KeyboardInterrupt:
         report.fail("interrupted")
+        status = 0 if stage in NEVER_FAIL else 1
     except Exception as error:
         report.fail(f"a fault of nri-hook itself: {type(error).__name__}: {error}")
         status = 0 if stage in NEVER_FAIL else 1

@@ -89,8 +89,8 @@ except (ImportError, AttributeError, TypeError):  # another interpreter, or a la
     _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).iterencode  # type: ignore[assignment]
 
 
-def loads(data: bytes) -> "Any":
-    """The document in `data`: strict UTF-8 JSON, at most 100 levels deep. Raises JSONError.
+def loads(data: bytes, max_depth: int = MAX_DEPTH) -> "Any":
+    """The document in `data`: strict UTF-8 JSON, at most `max_depth` deep. Raises JSONError.
 
     Refused beyond RFC 8259's grammar: NaN and Infinity, numbers that no double holds, a key
     that stands twice in one object, a byte order mark.
@@ -109,14 +109,14 @@ def loads(data: bytes) -> "Any":
     except StopIteration as error:
         raise JSONError(f"no JSON value at character {error.value}") from None
     except RecursionError:
-        raise JSONError(f"nested more than {MAX_DEPTH} deep") from None
+        raise JSONError(f"nested more than {max_depth} deep") from None
     except ValueError as error:  # json.JSONDecodeError, which is not imported here
         raise JSONError(f"not JSON: {error}") from None
     rest = text[end:].strip(SPACE)
     if rest:
         raise JSONError(f"more after the JSON document, at character {text.index(rest[0], end)}")
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _bound_depth(document)
+    if text.count("[") + text.count("{") > max_depth:
+        _bound_depth(document, max_depth)
     return document
 
 
@@ -135,9 +135,9 @@ def dumps(document: "Any") -> bytes:
     return "".join(_encode(document, 0)).encode("ascii")
 
 
-def _bound_depth(document: "Any") -> None:
+def _bound_depth(document: "Any", max_depth: int) -> None:
     level: "list[Any]" = [document]
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         below: "list[Any]" = []
         for value in level:
             if type(value) is dict:
@@ -147,7 +147,7 @@ def _bound_depth(document: "Any") -> None:
         if not below:
             return
         level = below
-    raise JSONError(f"nested more than {MAX_DEPTH} deep")
+    raise JSONError(f"nested more than {max_depth} deep")
 
 
 def read(fd: int, limit: int) -> bytes:

@@ -272,8 +272,9 @@ def test_what_only_one_can_have(scene, node, runc):
 
 
 @pytest.mark.skipif(cgroups.pure_v2(), reason="needs cpusets of cgroup v1")
-def test_exclusive_cpus_move(scene, node, runc):
-    """No two cpusets beside each other may have such a CPU: the old one lets go first."""
+def test_exclusive_cpus_refuse_the_move(scene, node, runc):
+    """No cpuset beside this one may have such a CPU, and init cannot leave before the new place
+    has it."""
     cpu = os.cpu_count() - 1
     (probe,) = scene.parent(f"{scene.cgroup}-probe", ["cpuset"])
     cgroups.write(f"{probe}/cpuset.cpus", cpu)
@@ -284,10 +285,19 @@ def test_exclusive_cpus_move(scene, node, runc):
     cgroups.remove(probe)
     carry = Carry(scene, node, runc)
     carry.target = f"{scene.cgroup}-new"
-    carry.create({"cpuset": {"cpuset.cpus": cpu, "cpuset.cpu_exclusive": 1}}).check()
-    assert carry.old()["cpuset"]["cpuset.cpu_exclusive"][0] == "1\n"
-    assert cgroups.value(runc.pid("one"), "cpuset.cpu_exclusive") == "1"
-    assert cgroups.value(runc.pid("one"), "cpuset.cpus") == str(cpu)
+    after = f"""
+place = folder("cpuset", payload["spec"]["cgroups"]["cpuset"])
+look = {scene.folder!r} + "/after"
+with open(place + "/cpuset.cpu_exclusive") as source, open(look, "w") as file:
+    file.write(source.read())
+"""
+    witness = node.plugin("witness", {"delete": {"python": after}})
+    settings = {"cpuset": {"cpuset.cpus": cpu, "cpuset.cpu_exclusive": 1}}
+    text = carry.create(settings, witnesses=[witness]).refused()
+    assert f"{scene.cgroup}-new/cpuset.cpus: cannot take" in text
+    assert "NOT undone" not in text
+    with open(f"{scene.folder}/after") as file:
+        assert file.read() == "1\n"
 
 
 @pytest.mark.guest

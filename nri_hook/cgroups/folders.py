@@ -181,7 +181,15 @@ def _fill_cpusets(hierarchy: "Hierarchy", chain: "list[str]") -> None:
         for name in ("cpuset.cpus", "cpuset.mems"):
             if not files.read(f"{folder}/{name}").strip():
                 above = files.read(f"{os.path.dirname(folder)}/{name}")
-                files.write(f"{folder}/{name}", above)
+                try:
+                    files.write(f"{folder}/{name}", above)
+                except OSError as error:
+                    if error.errno == errno.ENOENT:
+                        raise
+                    # A cpuset beside it has some of these for itself.
+                    raise Refused(
+                        f"cannot take {above.strip()!r}: {error.strerror}", path=f"{folder}/{name}"
+                    ) from None
 
 
 def _remove_tree(folder: str) -> None:

@@ -16,9 +16,19 @@ from nri_hook.errors import HookError, Left, Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from nri_hook.cgroups.plan import Parents, Placement, Step
+
+    class Config(Protocol):
+        """What a config.json says that a cgroup v1 does not tell."""
+
+        def denied_devices(self) -> "list[str]":
+            """The exceptions of a device list that allows the rest, as lines of devices.deny."""
+
+        def asked_settings(self) -> "set[str]":
+            """The control files, of those that are handed down, that it has a value for."""
+
 
 # A process that is just being forked cannot be moved for an instant (EINVAL).
 ATTACH_TRIES = 5
@@ -29,16 +39,16 @@ SAMPLE = ".nri-hook-fresh"
 
 def apply(
     placement: "Placement",
-    denied_devices: "list[str]",
+    config: "Config",
     rootfs: view.Rootfs,
     is_stale: "Callable[[str], bool]",
     save: "Callable[[], None]",
 ) -> None:
     """Carry out the plan.
 
-    denied_devices: exceptions of the container's v1 device list that the kernel does not show.
-    rootfs: of the container. is_stale: whether a claim on a folder is of nobody any more. save:
-    puts the placement, which it is also called before, where a later run finds it.
+    config: of the container, for what a cgroup v1 does not tell. rootfs: of the container.
+    is_stale: whether a claim on a folder is of nobody any more. save: puts the placement, which
+    it is also called before, where a later run finds it.
     Raises Left, Refused or HookError; then undo() is due.
     """
     save()
@@ -46,7 +56,7 @@ def apply(
         _apply_unit(placement, save)
     else:
         for step in placement.steps:
-            _prepare(step, placement, denied_devices, is_stale, save)
+            _prepare(step, placement, config, is_stale, save)
         _move(placement)
     moves = {f"{_device(step.new)} {step.old_cgroup}": step.new for step in placement.steps}
     view.turn(placement.pid, rootfs, moves)
@@ -62,12 +72,14 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
         except (HookError, Left) as error:
             errors.append(HookError(str(error)))
     _release(placement)
+    errors += clean_up(placement.document(), deadline)
+    # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):
         try:
             files.write(path, value)
         except OSError as error:
             errors.append(files.failed(error, path, f"cannot take {value.strip()!r} back"))
-    return errors + clean_up(placement.document(), deadline)
+    return errors
 
 
 def clean_up(
@@ -113,7 +125,7 @@ def make_parents(parents: "Parents", claim: str) -> None:
 def _prepare(
     step: "Step",
     placement: "Placement",
-    denied_devices: "list[str]",
+    config: "Config",
     is_stale: "Callable[[str], bool]",
     save: "Callable[[], None]",
 ) -> None:
@@ -126,9 +138,12 @@ def _prepare(
             fresh = settings.read(step.new, settings.texts(present))
         else:
             fresh = _sample(step, placement, present, controllers, save)
-        _carry(step, placement, present, fresh, save)
+        inherited: "set[str]" = set()
+        if step.hierarchy.name != hierarchies.V2:
+            inherited = settings.inherited(step.old, present, config.asked_settings())
+        _carry(step, placement, present, fresh, inherited, save)
         if "devices" in step.hierarchy.name.split(","):
-            devices.carry_list(step.old, step.new, denied_devices)
+            devices.carry_list(step.old, step.new, config.denied_devices())
     except OSError as error:
         raise files.failed(error, error.filename or step.new, "carrying the settings") from None
 
@@ -157,8 +172,15 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
             os.chmod(step.new, 0o755)
             files.write(f"{step.new}/cgroup.procs", str(outside.pid))
             folders.make(step.hierarchy, step.new_cgroup, placement.claim, _controllers(step))
-            _carry(scope, placement, outer, settings.read(scope.new, settings.texts(outer)), save)
-        _carry(step, placement, inner, settings.read(step.new, settings.texts(inner)), save)
+            _carry(
+                scope,
+                placement,
+                outer,
+                settings.read(scope.new, settings.texts(outer)),
+                set(),
+                save,
+            )
+        _carry(step, placement, inner, settings.read(step.new, settings.texts(inner)), set(), save)
         _move(placement)
     except OSError as error:
         raise files.failed(error, error.filename or step.new, "moving into the scope") from None
@@ -188,16 +210,17 @@ def _carry(
     placement: "Placement",
     present: "dict[str, settings.File]",
     fresh: "dict[str, str]",
+    inherited: "set[str]",
     save: "Callable[[], None]",
 ) -> None:
-    """Give the new cgroup what of the old one differs from `fresh`, its owner, and its device
-    programs (v2)."""
+    """Give the new cgroup what of the old one differs from `fresh` and is not `inherited`, its
+    owner, and its device programs (v2)."""
 
     def giving_up(path: str, value: str) -> None:
         placement.given_up.append((path, value))
         save()
 
-    settings.carry(step.old, step.new, present, fresh, giving_up)
+    settings.carry(step.old, step.new, present, fresh, inherited, giving_up)
     settings.own(step.new, present)
     placement.carried.append((step.old, step.new, settings.texts(present)))
     if step.hierarchy.name == hierarchies.V2:

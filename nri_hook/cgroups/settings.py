@@ -73,6 +73,17 @@ EXCLUSIVE = {
     "cpuset.mem_exclusive": "0",
     "cpu.rt_runtime_us": "0",
 }
+# What a cgroup v1 hands down to those made in it, by the kernel or (cpuset) by the runtimes. On v2
+# a setting that says nothing reads as empty.
+HANDED_DOWN = (
+    "cgroup.clone_children",
+    "notify_on_release",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "memory.oom_control",
+    "memory.swappiness",
+    "memory.use_hierarchy",
+)
 
 
 class File:
@@ -104,6 +115,16 @@ def texts(files: "dict[str, File]") -> "dict[str, str]":
     return {name: file.text for name, file in files.items() if file.text is not None}
 
 
+def inherited(folder: str, present: "dict[str, File]", asked: "set[str]") -> "set[str]":
+    """The settings of a cgroup v1 that came from its parent, not from whoever made it.
+
+    folder: of the cgroup. present: look() of it. asked: what its container's config asks for.
+    Raises OSError.
+    """
+    above = read(os.path.dirname(folder), [n for n in HANDED_DOWN if n in present])
+    return {n for n, text in above.items() if n not in asked and text == present[n].text}
+
+
 def read(folder: str, names: "Iterable[str]") -> "dict[str, str]":
     """File name -> text for those of `names` that are in the cgroup at `folder`. Raises OSError."""
     found = {}
@@ -124,16 +145,17 @@ def carry(
     new: str,
     present: "dict[str, File]",
     given: "dict[str, str]",
+    inherited: "set[str]",
     giving_up: "Callable[[str, str], None]",
 ) -> None:
     """Write to the folder `new` what of `old` differs from a fresh cgroup.
 
-    present: look() of `old`; given: read() of a cgroup just made beside `new`. giving_up: told
-    (file, value) before an exclusive setting is taken from `old`. Raises Refused with the name of
-    the file.
+    present: look() of `old`; given: read() of a cgroup just made beside `new`. inherited: names
+    that `new` has from its own parent instead. giving_up: told (file, value) before an exclusive
+    setting is taken from `old`. Raises Refused with the name of the file.
     """
     wanted = texts(present)
-    names = [name for name in wanted if wanted[name] != given.get(name)]
+    names = [n for n in wanted if wanted[n] != given.get(n) and n not in inherited]
     names.sort(key=_order)
     for name in names:
         if name not in given:
