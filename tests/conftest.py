@@ -1,10 +1,16 @@
 """Where a test can run: the markers `guest` and `tcg` (README.md beside this file)."""
 
 import os
+import signal
 
 import pytest
 
 pytest_plugins = ["support.fixtures"]
+
+
+def pytest_configure():
+    # A shell that starts us in the background has it ignored, and so would have all we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -7,6 +7,7 @@ part has gone, whoever removes one stops at the first that is in use.
 
 import _signal  # type: ignore[import-not-found]
 import errno
+import fcntl
 import os
 import time
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MARK = "trusted.nri_hook"
 TRIES = 50
 PAUSE = 0.02
+# Seconds for another hook to mark what it has just made: longer than any load delays it.
+MARKING = 5.0
 
 
 def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
@@ -132,6 +135,31 @@ def _chain(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
 
 
 def _make_one(folder: str, claim: str) -> bool:
+    """Make and mark one folder, behind a lock on the one above: between the two it looks like
+    anybody's, and two containers would take it for theirs."""
+    lock = _lock(os.path.dirname(folder))
+    try:
+        return _make_marked(folder, claim)
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: str) -> int:
+    """A descriptor of the folder that holds its lock."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    end = time.monotonic() + MARKING
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError as error:
+            if time.monotonic() > end:
+                os.close(fd)
+                raise Refused(f"cannot be locked: {error.strerror}", path=folder) from None
+            time.sleep(PAUSE)
+
+
+def _make_marked(folder: str, claim: str) -> bool:
     try:
         os.mkdir(folder, 0o755)
     except FileExistsError:

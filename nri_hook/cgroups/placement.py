@@ -137,6 +137,7 @@ def _prepare(
         if folders.make(step.hierarchy, step.new_cgroup, placement.claim, controllers):
             fresh = settings.read(step.new, settings.texts(present))
         else:
+            _check_free(step, placement.claim)  # again: another may just have made it
             fresh = _sample(step, placement, present, controllers, save)
         inherited: "set[str]" = set()
         if step.hierarchy.name != hierarchies.V2:
@@ -230,10 +231,15 @@ def _carry(
 def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
     """Remove what a container that is gone left at the target: its settings are nobody's."""
     owner = folders.mark_of(step.new)
-    if owner and owner != claim:
-        if not is_stale(owner):
-            raise Refused(f"is taken by the container of record {owner}", path=step.new)
+    if owner and owner != claim and is_stale(owner):
         folders.remove(step.new, lambda folder: False, 0)
+    _check_free(step, claim)
+
+
+def _check_free(step: "Step", claim: str) -> None:
+    owner = folders.mark_of(step.new)
+    if owner and owner != claim:
+        raise Refused(f"is taken by the container of record {owner}", path=step.new)
 
 
 def _sample(
