@@ -58,6 +58,8 @@ def apply(
         for step in placement.steps:
             _prepare(step, placement, config, is_stale, save)
         _move(placement)
+    for step, wanted in placement.partitions:
+        settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
     moves = {f"{_device(step.new)} {step.old_cgroup}": step.new for step in placement.steps}
     view.turn(placement.pid, rootfs, moves)
     _release(placement)
@@ -173,15 +175,10 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
             os.chmod(step.new, 0o755)
             files.write(f"{step.new}/cgroup.procs", str(outside.pid))
             folders.make(step.hierarchy, step.new_cgroup, placement.claim, _controllers(step))
-            _carry(
-                scope,
-                placement,
-                outer,
-                settings.read(scope.new, settings.texts(outer)),
-                set(),
-                save,
-            )
-        _carry(step, placement, inner, settings.read(step.new, settings.texts(inner)), set(), save)
+            fresh = settings.read(scope.new, settings.texts(outer))
+            _carry(scope, placement, outer, fresh, set(), save)
+        fresh = settings.read(step.new, settings.texts(inner))
+        _carry(step, placement, inner, fresh, set(), save)
         _move(placement)
     except OSError as error:
         raise files.failed(error, error.filename or step.new, "moving into the scope") from None
@@ -206,6 +203,14 @@ def _controllers(step: "Step") -> "list[str]":
     return files.read(f"{step.old}/cgroup.controllers").split()
 
 
+def _giving_up(placement: "Placement", save: "Callable[[], None]") -> "Callable[[str, str], None]":
+    def giving_up(path: str, value: str) -> None:
+        placement.given_up.append((path, value))
+        save()
+
+    return giving_up
+
+
 def _carry(
     step: "Step",
     placement: "Placement",
@@ -217,13 +222,15 @@ def _carry(
     """Give the new cgroup what of the old one differs from `fresh` and is not `inherited`, its
     owner, and its device programs (v2)."""
 
-    def giving_up(path: str, value: str) -> None:
-        placement.given_up.append((path, value))
-        save()
-
-    settings.carry(step.old, step.new, present, fresh, inherited, giving_up)
+    settings.carry(step.old, step.new, present, fresh, inherited, _giving_up(placement, save))
     settings.own(step.new, present)
-    placement.carried.append((step.old, step.new, settings.texts(present)))
+    wanted = settings.texts(present)
+    given_up = {path for path, _ in placement.given_up}
+    if wanted.get(settings.PARTITION) != fresh.get(settings.PARTITION):
+        placement.partitions.append((step, wanted))
+        given_up.add(f"{step.old}/cpuset.cpus")
+    left = {name: wanted[name] for name in wanted if f"{step.old}/{name}" not in given_up}
+    placement.carried.append((step.old, step.new, left))
     if step.hierarchy.name == hierarchies.V2:
         devices.carry_programs(step.old, step.new, step.outer().new)
 

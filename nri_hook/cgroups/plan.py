@@ -38,10 +38,11 @@ class Placement:
 
     unit: the scope that is started for it, None on cgroupfs. moved: the steps whose process has
     been written. made: folders that were not there before. samples: those of them that are
-    temporary. given_up: (file, value) of exclusive settings taken from the old cgroup. holders:
-    our children that keep scopes from being empty. pins: (old, new) paths of pinned device
-    programs. carried: (old, new, settings) for each folder, file -> text as it was then. cgroups,
-    former: hierarchy -> path of the new and the old cgroup.
+    temporary. given_up: (file, value) of exclusive settings taken from the old cgroup.
+    partitions: (step, settings) of those that are carried once the process is there. holders: our
+    children that keep scopes from being empty. pins: (old, new) paths of pinned device programs.
+    carried: (old, new, settings) for each folder, file -> text that was left in the old one.
+    cgroups, former: hierarchy -> path of the new and the old cgroup.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Placement:
         self.made: "list[str]" = []
         self.samples: "list[str]" = []
         self.given_up: "list[tuple[str, str]]" = []
+        self.partitions: "list[tuple[Step, dict[str, str]]]" = []
         self.holders: "list[systemd.Holder]" = []
         self.pins: "list[tuple[str, str]]" = []
         self.carried: "list[tuple[str, str, dict[str, str]]]" = []

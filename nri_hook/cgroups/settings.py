@@ -65,9 +65,10 @@ ORDER = (
     "cpu.max",
     "memory.limit_in_bytes",
 )
+PARTITION = "cpuset.cpus.partition"
 # What only one of two cgroups can have; the old one falls back to the second value first.
 EXCLUSIVE = {
-    "cpuset.cpus.partition": "member",
+    PARTITION: "member",
     "cpuset.cpus.exclusive": "\n",
     "cpuset.cpu_exclusive": "0",
     "cpuset.mem_exclusive": "0",
@@ -148,7 +149,7 @@ def carry(
     inherited: "set[str]",
     giving_up: "Callable[[str, str], None]",
 ) -> None:
-    """Write to the folder `new` what of `old` differs from a fresh cgroup.
+    """Write to the folder `new` what of `old` differs from a fresh cgroup, but for a partition.
 
     present: look() of `old`; given: read() of a cgroup just made beside `new`. inherited: names
     that `new` has from its own parent instead. giving_up: told (file, value) before an exclusive
@@ -164,27 +165,44 @@ def carry(
         if name in EXCLUSIVE:
             _give_up(f"{old}/{name}", wanted[name], EXCLUSIVE[name], giving_up)
     for name in names:
-        _set(f"{new}/{name}", wanted[name])
+        if name != PARTITION:
+            _set(f"{new}/{name}", wanted[name])
     for name in names:
-        found = _text(f"{new}/{name}")
-        if sorted(found.splitlines()) != sorted(wanted[name].splitlines()):
-            raise Refused(
-                f"reads {found.strip()!r} after writing, expected {wanted[name].strip()!r}",
-                path=f"{new}/{name}",
-            )
+        if name != PARTITION:
+            _check(f"{new}/{name}", wanted[name])
+
+
+def carry_partition(
+    old: str, new: str, wanted: "dict[str, str]", giving_up: "Callable[[str, str], None]"
+) -> None:
+    """The same for a partition (v2), once the process is in `new`: no cgroup beside one may even
+    list its CPUs, and one with processes in it cannot stop listing them.
+
+    wanted: texts() of `old` as it was.
+    """
+    _give_up(f"{old}/cpuset.cpus", wanted["cpuset.cpus"], "\n", giving_up)
+    _set(f"{new}/{PARTITION}", wanted[PARTITION])
+    _check(f"{new}/{PARTITION}", wanted[PARTITION])
+
+
+def _check(path: str, wanted: str) -> None:
+    found = _text(path)
+    if sorted(found.splitlines()) != sorted(wanted.splitlines()):
+        message = f"reads {found.strip()!r} after writing, expected {wanted.strip()!r}"
+        raise Refused(message, path=path)
 
 
 def catch_up(old: str, new: str, before: "dict[str, str]") -> None:
     """Write to `new` what has changed in `old` since it was carried: an update of the container
     that came before its runtime knew of the move.
 
-    before: file -> text of `old` as it was carried. Raises Refused with the name of the file.
+    before: file -> text of `old` as it was left. Raises Refused with the name of the file.
     """
     try:
         now = read(old, before)
     except FileNotFoundError:  # gone, as under systemd: no update could have reached it
         return
-    names = [n for n in now if now[n] != before[n] and n not in EXCLUSIVE]
+    names = [name for name in now if now[name] != before[name]]
     for name in sorted(names, key=_order):
         _set(f"{new}/{name}", now[name])
 

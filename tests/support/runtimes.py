@@ -64,7 +64,9 @@ class Runtime:
 
     def call(self, *args, out=None):
         """Run the runtime with these words."""
-        return run([*self.prefix, *self.command(), *args], out or f"{self.folder}/out")
+        return run(
+            [*self.prefix, *self.command(), *args], out or f"{self.folder}/out", cwd=self.folder
+        )
 
     def command(self):
         return [self.binary, "--root", self.root]
