@@ -8,11 +8,11 @@ demo: need-demo .venv/installed
 	@.venv/bin/python demo/run
 
 test: need-test .venv/tools
-	.venv/bin/python -m pytest --timeout 120 -m "not guest and not tcg"
+	.venv/bin/python -m pytest -n 2 --timeout 120 -m "not guest and not tcg"
 
 test-guest:
 	@tests/need python3
-	@tests/guest/suite trixie bookworm -- tests/test_move.py tests/test_demo.py tests/test_guest.py
+	@tests/guest/suite
 
 # The whole table, here and in the guests, and docs/fidelity.md from it.
 fidelity: need-test .venv/tools

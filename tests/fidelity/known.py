@@ -51,6 +51,10 @@ def is_untold(cell):
     return cell.way in ("create", "unstarted") and cell.kind == "crun"
 
 
+def is_misled(cell):
+    return is_untold(cell) and (not has_scope(cell) or not is_started(cell))
+
+
 def is_renamed(cell):
     return has_unit(cell) and cell.engine
 
@@ -103,7 +107,13 @@ DIFFERENCES = [
     Difference(
         "created.updated",
         UNTOLD,
-        lambda cell: is_untold(cell) and (not has_scope(cell) or not is_started(cell)),
+        lambda cell: is_misled(cell) and not cell.engine,
+    ),
+    Difference(
+        "created.updated",
+        UNTOLD + " podman before 5.8 has crun do it and so misses it too.",
+        lambda cell: is_misled(cell) and cell.engine,
+        varies="podman",
     ),
     Difference(
         "created.update",
@@ -135,12 +145,12 @@ DIFFERENCES = [
     ),
     Difference(
         "((exec.|reload.)?membership.*|(exec|inside).cgroup .*|state.cgroup-path"
-        "|unit.(ControlGroup|FragmentPath|Id|Names))",
+        "|unit.(BPFProgram|ControlGroup|FragmentPath|Id|Names))",
         "Two loaded units cannot have one name, so a scope that would have the name of the one it "
         "comes from has -nri- in it.",
         is_renamed,
-        native=r".*libpod-ID\.scope.*",
-        moved=r".*libpod-nri-ID\.scope.*",
+        native=r".*libpod-ID[._]scope.*",
+        moved=r".*libpod-nri-ID[._]scope.*",
     ),
     Difference(
         "inside.mount .*",
@@ -150,6 +160,13 @@ DIFFERENCES = [
         native=".*,nosymfollow.*",
         moved="((?!nosymfollow).)*",
         varies="crun",
+    ),
+    Difference(
+        "ended.state.oom-killed",
+        "conmon learns of a kill from memory.events, which systemd removes with the scope: whoever "
+        "is first.",
+        lambda cell: has_scope(cell) and cell.engine,
+        varies="a race",
     ),
     Difference(
         "unit.Description",
