@@ -7,7 +7,8 @@ the new cgroup, and the old one is nobody's.
 
 import os
 
-from nri_hook import files, strictjson
+from nri_hook import files, runtimes, strictjson
+from nri_hook.cgroups import files as cgroup_files
 from nri_hook.cgroups import settings
 from nri_hook.errors import HookError
 
@@ -17,18 +18,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def adopt(document: "dict[str, Any]", runtime: str, runtime_root: str) -> None:
-    """Correct the record that `runtime` keeps below `runtime_root`; may be repeated.
+def adopt(document: "dict[str, Any]") -> None:
+    """Correct the record that the runtime keeps of a container; may be repeated.
 
     document: our record of the container, after a move. Raises HookError where the runtime's is
     not there or has a shape that is not known; it is left alone then.
     """
     placed = document["placements"][-1]
-    folder = os.path.join(runtime_root, document["id"])
-    if runtime == "runc":
-        _rewrite(os.path.join(folder, "state.json"), lambda state: _correct_runc(state, placed))
-    else:
-        _rewrite(os.path.join(folder, "status"), lambda status: _correct_crun(status, placed))
+    path = runtimes.record_of(document)
+    if path is None:
+        folder = os.path.join(document["runtimeRoot"], document["id"])
+        raise HookError("the runtime's record is not there", path=folder)
+    correct = _correct_runc if document["runtime"] == "runc" else _correct_crun
+    _rewrite(path, lambda found: correct(found, placed))
     try:
         for old, new, before in placed["carried"]:
             settings.catch_up(old, new, before)
@@ -44,7 +46,7 @@ def forget(placed: "dict[str, Any]") -> None:
     for old, _ in placed["moves"]:
         _remove_old(old)
     for old, _ in placed.get("unit", {}).get("pins", []):
-        _forget(old)
+        cgroup_files.unlink(old)  # the program stays in force, and pinned under the new name
 
 
 def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
@@ -96,14 +98,6 @@ def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
         ) from None
     if changed:
         files.write(path, strictjson.dumps(document), found.mode, found)
-
-
-def _forget(pin: str) -> None:
-    """The program stays in force, and pinned under the new scope's name."""
-    try:
-        os.unlink(pin)
-    except FileNotFoundError:
-        pass
 
 
 def _remove_old(folder: str) -> None:

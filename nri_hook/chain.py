@@ -56,7 +56,7 @@ class Chain:
             try:
                 result = self._call(index, request, self.results, deadline, before)
             except HookError as error:
-                if not entry.ignore:
+                if not entry.ignore or not error.plugin:  # what is our own fault is not covered
                     raise
                 self.notes.append(f"{error} (ignored)")
                 continue

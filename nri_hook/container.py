@@ -57,6 +57,10 @@ class Container:
             "start": self.init.start,
         }
 
+    def is_of(self, document: "dict[str, Any]") -> bool:
+        """Whether a record is of this very container, and not of a former one of its id."""
+        return (document.get("pid"), document.get("start")) == (self.init.pid, self.init.start)
+
     def check_movable(self) -> None:
         """Raise Left where the runtime could not follow a move, HookError where init has ended."""
         if not self.caller.name:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         def take_back(self, deadline: float) -> "list[HookError]":
             """Undo what put() has done so far; what failed. deadline: of time.monotonic()."""
 
+        def settle(self) -> None:
+            """It stays there: nothing can fail any more."""
+
         def document(self) -> "list[dict[str, Any]]":
             """What placement.clean_up() shall clean up one day, none or one."""
 
@@ -86,6 +89,7 @@ class Creation:
             answer = self.chain.create(self.request, deadline, self.save)
             self.outcome = self._place(answer) if answer else "stays"
             self.save()
+            self.mover.settle()
         except (Exception, KeyboardInterrupt) as error:
             raise self._undo(error) from error
         finally:
@@ -153,10 +157,13 @@ class Creation:
             for lost in self.chain.delete(request, deadline):
                 self.report.notes.append(f"delete: {lost}")
             undone.append("delete sent to " + ", ".join(called))
-        if failed or self.leftovers:
-            self.save()
-        else:
-            self.book.remove()
+        try:
+            if failed or self.leftovers:
+                self.save()
+            else:
+                self.book.remove()
+        except HookError as problem:
+            failed.append(problem)
         parts = [reason, "undone: " + ", ".join(undone) if undone else "nothing to undo"]
         parts += [f"NOT undone: {problem}" for problem in failed]
         return HookError("; ".join(parts))

@@ -43,10 +43,13 @@ class Draft:
 
 def _id(cgroups_path: str) -> str:
     """The id of podman's container, of which precreate is told no more than this path:
-    /libpod_parent/libpod-ID, or machine.slice:libpod:ID. Raises HookError."""
+    /libpod_parent/libpod-ID, machine.slice:libpod:ID, or .../libpod-payload-ID with
+    --cgroups=split. Raises HookError."""
     last = cgroups_path.replace(":", "/").rpartition("/")[2]
-    if last.startswith("libpod-"):
-        last = last[len("libpod-") :]
+    for prefix in ("libpod-payload-", "libpod-"):
+        if last.startswith(prefix):
+            last = last[len(prefix) :]
+            break
     if last.endswith(".scope"):
         last = last[: -len(".scope")]
     if not oci.is_id(last):

@@ -27,7 +27,7 @@ class LiveMove:
         pid = container.init.pid
         membership = hierarchies.membership(pid)
         self.plan = plan.plan(
-            pid, membership, container.cgroups_path, path, book.name, leave_parent
+            pid, membership, container.cgroups_path, path, book.name, book.folder, leave_parent
         )
         rootfs = view.Rootfs(container.rootfs, container.bundle.cgroup_mounts())
         placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
@@ -42,6 +42,11 @@ class LiveMove:
         if not errors:
             self.plan = None
         return errors
+
+    def settle(self) -> None:
+        """Let go of what could still have taken init back."""
+        if self.plan:
+            placement.release(self.plan)
 
     def document(self) -> "list[dict[str, Any]]":
         return [self.plan.document()] if self.plan else []
@@ -60,7 +65,7 @@ class NativePlacement:
         parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
         self.made = [parents.document(creation.book.name)]
         creation.save()
-        placement.make_parents(parents, creation.book.name)
+        placement.make_parents(parents, creation.book.name, creation.book.folder)
         self.draft.rewrite(path)
         return parents.cgroups
 
@@ -70,6 +75,9 @@ class NativePlacement:
         if not errors:
             self.made = []
         return errors
+
+    def settle(self) -> None:
+        """Nothing is held."""
 
     def document(self) -> "list[dict[str, Any]]":
         return self.made

@@ -10,7 +10,8 @@ import fcntl
 import os
 import time
 
-from nri_hook import init, strictjson, trust
+from nri_hook import init, runtimes, strictjson, trust
+from nri_hook.cgroups import files
 from nri_hook.errors import HookError, Left
 from nri_hook.options import Options
 
@@ -41,7 +42,11 @@ class Record:
             os.path.join(folder, name + ending) for ending in ENDINGS
         )
         self.lock = self._take_lock(deadline)
-        self.document = read(self.path) or {}
+        try:
+            self.document = read(self.path) or {}
+        except HookError:
+            self.close()
+            raise
 
     def save(self, document: "dict[str, Any]") -> None:
         """Write the record, whole or not at all. Raises HookError."""
@@ -61,23 +66,28 @@ class Record:
         self.document = document
 
     def remove(self) -> None:
-        """Remove the record; the container is nothing to us any more."""
+        """Remove the record; the container is nothing to us any more. Raises HookError."""
         for path in (self.path, self.new_path, self.lock_path):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+            files.unlink(path)
+
+    def close(self) -> None:
+        """Let others have it. A hook ends, and need not."""
+        os.close(self.lock)
 
     def check_kept(self) -> None:
         """A move needs a record: this is one."""
 
     def is_stale(self, name: str) -> bool:
-        """Whether the container of another record is gone, or has no record."""
+        """Whether the container of another record is gone, or has no record. One that has ended
+        is there until its runtime has deleted it."""
         try:
             document = read(os.path.join(self.folder, name + SUFFIX))
         except HookError:
             return False
-        return document is None or init.start_time(document["pid"]) != document["start"]
+        if document is None:
+            return True
+        alive = init.start_time(document["pid"]) == document["start"]
+        return not alive and runtimes.record_of(document) is None
 
     def _take_lock(self, deadline: float) -> int:
         while True:
@@ -105,7 +115,7 @@ class NoRecord:
     """Stands for the record where no state folder can be had: the chain runs, nothing moves."""
 
     def __init__(self, reason: HookError) -> None:
-        self.name = ""
+        self.folder = self.name = ""
         self.document: "dict[str, Any]" = {}
         self.reason = reason
 

@@ -4,7 +4,12 @@ import os
 
 from nri_hook import trust
 
-NAMES = ("runc", "crun")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+# Runtime -> what it calls its record of a container, in a folder of the container's id.
+RECORDS = {"runc": "state.json", "crun": "status"}
 # Global flags of runc and crun that take the next word as their value.
 VALUE_FLAGS = {"root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"}
 
@@ -26,7 +31,7 @@ def caller() -> Caller:
     """Look at our parent process."""
     pid = os.getppid()
     comm = _read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
-    name = next((name for name in NAMES if comm.startswith(name)), "")
+    name = next((name for name in RECORDS if comm.startswith(name)), "")
     if not name:
         return Caller(pid, comm, "", "", False)
     words = os.fsdecode(_read(f"/proc/{pid}/cmdline")).split("\0")[1:-1]
@@ -49,8 +54,21 @@ def caller() -> Caller:
     if not root:
         root = _default_root(name, pid)
     # One that is relative is so to a folder that the runtime has left, for the bundle.
-    root = os.path.normpath(root) if os.path.isabs(root) else ""
+    # Names of one folder must not differ: /var/run is a link to /run.
+    root = os.path.realpath(root) if os.path.isabs(root) else ""
     return Caller(pid, comm, name, root, foreground)
+
+
+def record_of(document: "dict[str, Any]") -> "Optional[str]":
+    """The path of the runtime's own record of a container, None where it has none.
+
+    document: our record of it.
+    """
+    name = RECORDS.get(document["runtime"])
+    if name is None:
+        return None
+    path = os.path.join(document["runtimeRoot"], document["id"], name)
+    return path if os.path.isfile(path) else None
 
 
 def _default_root(name: str, pid: int) -> str:

@@ -59,6 +59,10 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     book = record.open_or_none(
         flags, record.name(container.caller.root, state.id), deadline, report.notes
     )
+    if container.is_of(book.document) and book.document["outcome"] != "chain":
+        report.notes.append("called twice for one container: the hook is registered twice")
+        report.succeed(book.document["outcome"])
+        return
     chain = Chain(entries, [*flags.plugin_dirs, SAMPLES])
     creation = Creation(container, LiveMove(container), chain, book, report)
     creation.finish_former(deadline)
@@ -77,12 +81,11 @@ def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     deadline = time.monotonic() + flags.timeout
     state = oci.read_state(stdin)
     report.id = state.id
-    caller = runtimes.caller()
-    book = record.find(flags, caller.root, state.id, state.bundle, deadline)
+    book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
     if book is None or book.document["outcome"] != "moved":
         return
     report.source = report.target = book.document["cgroupsPath"]
-    adoption.adopt(book.document, caller.name, caller.root)
+    adoption.adopt(book.document)
     book.save(dict(book.document, outcome="adopted"))
     report.succeed("adopted")
 

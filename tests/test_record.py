@@ -453,8 +453,11 @@ def test_a_record_is_stale_once_its_process_is_gone(folder):
     if child == 0:
         signal.pause()
     names["child"] = {"pid": child, "start": init.start_time(child)}
+    names["ended"] = dict(names["reused"], id="ended", runtime="crun", runtimeRoot=folder)
+    os.makedirs(f"{folder}/ended")
+    write(f"{folder}/ended", "status", b"{}")
     for name, document in names.items():
-        write(folder, f"{name}.json", document)
+        write(folder, f"{name}.json", {"id": name, "runtime": "", "runtimeRoot": "", **document})
     write(folder, "spoiled.json", b"{")
     assert not book.is_stale("alive")
     assert book.is_stale("reused")
@@ -462,6 +465,7 @@ def test_a_record_is_stale_once_its_process_is_gone(folder):
     assert book.is_stale("missing")
     assert not book.is_stale("spoiled")
     assert not book.is_stale("child")
+    assert not book.is_stale("ended")  # its runtime has not deleted it yet
     os.kill(child, signal.SIGKILL)
     deadline = soon()
     while not book.is_stale("child"):  # a zombie from now on

@@ -30,6 +30,16 @@ def write(path: str, value: str) -> None:
         os.close(fd)
 
 
+def unlink(path: str) -> None:
+    """Remove a file, which may have gone already. Raises HookError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise failed(error, path, "cannot be removed") from None
+
+
 def failed(error: OSError, path: str, doing: str) -> HookError:
     """The error for a control file at `path` that would not be read or written."""
     return HookError(f"{doing}: {error.strerror}", path=path)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nri_hook.cgroups.hierarchies import Hierarchy
 
 MARK = "trusted.nri_hook"
+# On a folder that somebody else has made, while a container is in it.
+HOLD = "trusted.nri_hook.hold"
 TRIES = 50
 PAUSE = 0.02
 # Seconds for another hook to mark what it has just made: longer than any load delays it.
@@ -32,18 +34,21 @@ def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
     return [folder for folder in _chain(hierarchy, cgroup) if not os.path.isdir(folder)]
 
 
-def make(hierarchy: "Hierarchy", cgroup: str, claim: str, controllers: "list[str]") -> bool:
+def make(
+    hierarchy: "Hierarchy", cgroup: str, claim: str, controllers: "list[str]", guard: str
+) -> bool:
     """Make the folder of `cgroup` and all above it; whether the last one is new.
 
-    claim: what the mark says, who made it. controllers: to be enabled for it (v2). Raises Left
-    where we may not write, Refused, or HookError.
+    claim: what the mark says, who made it. controllers: to be enabled for it (v2). guard: a
+    folder of root's alone, to be locked in between. Raises Left where we may not write, Refused,
+    or HookError.
     """
     chain = _chain(hierarchy, cgroup)
     for _ in range(TRIES):
         made = False
         try:
             for folder in chain:
-                made = _make_one(folder, claim)
+                made = _make_one(folder, claim, guard, folder == chain[-1])
                 if folder != chain[-1]:
                     _prepare_parent(hierarchy, folder, controllers)
             if "cpuset" in hierarchy.name.split(","):
@@ -119,10 +124,53 @@ def _kill_member(path: str, pid: str) -> None:
         os.close(fd)
 
 
+def mark(folder: str, claim: str) -> None:
+    """Say in the folder itself who made it."""
+    _set(folder, MARK, claim)
+
+
 def mark_of(folder: str) -> str:
     """Who made the folder, "" where it was not us, or where it is not there."""
+    return _get(folder, MARK)
+
+
+def hold(folder: str, claim: str) -> None:
+    """Say in a folder that somebody else has made who is in it."""
+    _set(folder, HOLD, claim)
+
+
+def holder_of(folder: str) -> str:
+    """Who is in a folder that somebody else has made, "" for nobody that we know of."""
+    return _get(folder, HOLD)
+
+
+def release(folder: str, deadline: float, by_force: bool) -> None:
+    """Leave a folder to whoever made it, once it is empty.
+
+    deadline: of time.monotonic(), for its last process to leave. by_force: whether it is killed.
+    Raises HookError where one stays.
+    """
     try:
-        return os.getxattr(folder, MARK).decode("utf-8", "replace")
+        while by_force and files.read(f"{folder}/cgroup.procs").strip():
+            if time.monotonic() > deadline:
+                raise HookError("is not empty", path=folder)
+            kill(folder)
+            time.sleep(PAUSE)
+        os.removexattr(folder, HOLD)
+    except OSError:  # it has gone
+        pass
+
+
+def _set(folder: str, name: str, value: str) -> None:
+    try:
+        os.setxattr(folder, name, value.encode())
+    except OSError:  # no such attributes here (a user namespace): the record knows the folder
+        pass
+
+
+def _get(folder: str, name: str) -> str:
+    try:
+        return os.getxattr(folder, name).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -134,19 +182,22 @@ def _chain(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
     return [hierarchy.mount + "/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _make_one(folder: str, claim: str) -> bool:
-    """Make and mark one folder, behind a lock on the one above: between the two it looks like
-    anybody's, and two containers would take it for theirs."""
-    lock = _lock(os.path.dirname(folder))
+def _make_one(folder: str, claim: str, guard: str, is_leaf: bool) -> bool:
+    """Make and mark one folder, behind a lock: between the two it looks like anybody's, and two
+    containers would take it for theirs."""
+    if os.path.isdir(folder) and (not is_leaf or mark_of(folder)):
+        return False
+    lock = _lock(guard)
     try:
         return _make_marked(folder, claim)
     finally:
         os.close(lock)
 
 
-def _lock(folder: str) -> int:
-    """A descriptor of the folder that holds its lock."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock(guard: str) -> int:
+    """A descriptor of the folder that holds its lock, which nobody has for longer than it takes
+    to make one folder."""
+    fd = os.open(guard, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     end = time.monotonic() + MARKING
     while True:
         try:
@@ -155,7 +206,7 @@ def _lock(folder: str) -> int:
         except OSError as error:
             if time.monotonic() > end:
                 os.close(fd)
-                raise Refused(f"cannot be locked: {error.strerror}", path=folder) from None
+                raise HookError(f"cannot be locked: {error.strerror}", path=guard) from None
             time.sleep(PAUSE)
 
 
@@ -175,10 +226,7 @@ def _make_marked(folder: str, claim: str) -> bool:
             raise
         raise files.failed(error, folder, "cannot be made") from None
     os.chmod(folder, 0o755)
-    try:
-        os.setxattr(folder, MARK, claim.encode())
-    except OSError:  # no such attributes here (a user namespace): the record knows the folder
-        pass
+    mark(folder, claim)
     return True
 
 

@@ -38,7 +38,7 @@ def membership(pid: int) -> "dict[str, str]":
     path = f"/proc/{pid}/cgroup"
     try:
         with open(path, "rb") as file:
-            lines = os.fsdecode(file.read()).splitlines()
+            lines = os.fsdecode(file.read()).split("\n")[:-1]
     except OSError as error:
         raise HookError(f"no such process: {error.strerror}", path=path) from None
     found = {}
@@ -54,7 +54,7 @@ def mounted(names: "dict[str, str]") -> "dict[str, Hierarchy]":
     A mount that lies hidden under another one does not count.
     """
     with open("/proc/self/mountinfo", "rb") as file:
-        lines = os.fsdecode(file.read()).splitlines()
+        lines = os.fsdecode(file.read()).split("\n")[:-1]
     found: "dict[str, Hierarchy]" = {}
     for line in lines:
         before, _, after = line.partition(" - ")

@@ -62,7 +62,13 @@ def apply(
         settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
     moves = {f"{_device(step.new)} {step.old_cgroup}": step.new for step in placement.steps}
     view.turn(placement.pid, rootfs, moves)
-    _release(placement)
+
+
+def release(placement: "Placement") -> None:
+    """Let go of the old scope, once nothing can fail any more: systemd removes it then."""
+    for holder in placement.holders:
+        holder.release()
+    placement.holders = []
 
 
 def undo(placement: "Placement", deadline: float) -> "list[HookError]":
@@ -71,9 +77,9 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
     for step in reversed(placement.moved):
         try:
             _attach(f"{step.old}/cgroup.procs", placement.pid)
-        except (HookError, Left) as error:
+        except HookError as error:
             errors.append(HookError(str(error)))
-    _release(placement)
+    release(placement)
     errors += clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):
@@ -95,10 +101,7 @@ def clean_up(
     """
     errors = []
     if "unit" in document:
-        error = systemd.wait_gone(document["unit"]["folder"], deadline, by_force)
-        errors += [error] if error else []
-        for _, pin in document["unit"]["pins"]:
-            _unlink(pin)
+        errors += _clean_up_unit(document["unit"], document["claim"], deadline, by_force)
     made = set(document["made"])
 
     def is_ours(folder: str) -> bool:
@@ -106,22 +109,35 @@ def clean_up(
 
     for leaf in document["leaves"]:
         mark = folders.mark_of(leaf)
-        if mark == document["claim"] or (not mark and leaf in made):
-            try:
+        try:
+            if mark == document["claim"] or (not mark and leaf in made):
                 folders.remove(leaf, is_ours, deadline, by_force)
-            except HookError as error:
-                errors.append(error)
+            elif folders.holder_of(leaf) == document["claim"]:
+                folders.release(leaf, deadline, by_force)
+        except HookError as error:
+            errors.append(error)
     for parent in document["parents"]:
         folders.remove_empty(parent, is_ours)
     return errors
 
 
-def make_parents(parents: "Parents", claim: str) -> None:
-    """Make the missing folders above a cgroup that the runtime will make. Raises Left, Refused or
-    HookError."""
+def _clean_up_unit(
+    unit: "dict[str, Any]", claim: str, deadline: float, by_force: bool
+) -> "list[HookError]":
+    if os.path.isdir(unit["folder"]) and folders.mark_of(unit["folder"]) != claim:
+        return []  # of somebody who asked for the same name, and was first
+    error = systemd.wait_gone(unit["folder"], deadline, by_force)
+    for _, pin in unit["pins"]:
+        files.unlink(pin)
+    return [error] if error else []
+
+
+def make_parents(parents: "Parents", claim: str, guard: str) -> None:
+    """Make the missing folders above a cgroup that the runtime will make. guard: as for
+    folders.make(). Raises Left, Refused or HookError."""
     for hierarchy, cgroup in parents.steps:
         if cgroup:
-            folders.make(hierarchy, cgroup, claim, [])
+            folders.make(hierarchy, cgroup, claim, [], guard)
 
 
 def _prepare(
@@ -136,10 +152,14 @@ def _prepare(
     try:
         _clear(step, placement.claim, is_stale)
         present = settings.look(step.old)
-        if folders.make(step.hierarchy, step.new_cgroup, placement.claim, controllers):
+        if _make(step, placement, controllers):
+            if step.new not in placement.made:  # a stale one stood there at the time of the plan
+                placement.made.append(step.new)
+                save()
             fresh = settings.read(step.new, settings.texts(present))
         else:
             _check_free(step, placement.claim)  # again: another may just have made it
+            folders.hold(step.new, placement.claim)
             fresh = _sample(step, placement, present, controllers, save)
         inherited: "set[str]" = set()
         if step.hierarchy.name != hierarchies.V2:
@@ -158,9 +178,9 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
     step = placement.steps[0]
     scope = step.outer()
     placement.holders = [systemd.Holder(), systemd.Holder()]
-    inside, outside = placement.holders
+    in_old, in_new = placement.holders
     try:
-        files.write(f"{step.old}/cgroup.procs", str(inside.pid))
+        files.write(f"{step.old}/cgroup.procs", str(in_old.pid))
         present = os.path.basename(scope.old)
         known = systemd.properties(present)
         placement.pins = systemd.pins(placement.unit, present, known)
@@ -168,13 +188,14 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         for old, new in placement.pins:
             devices.pin(old, new)
         outer, inner = settings.look(scope.old), settings.look(step.old)
-        systemd.start(placement.unit, outside, known, settings.texts(outer), placement.pins)
+        systemd.start(placement.unit, in_new, known, settings.texts(outer), placement.pins)
+        folders.mark(scope.new, placement.claim)
         if step.inner:
             # A cgroup with processes of its own enables no controllers for those below.
             os.mkdir(step.new)
             os.chmod(step.new, 0o755)
-            files.write(f"{step.new}/cgroup.procs", str(outside.pid))
-            folders.make(step.hierarchy, step.new_cgroup, placement.claim, _controllers(step))
+            files.write(f"{step.new}/cgroup.procs", str(in_new.pid))
+            _make(step, placement, _controllers(step))
             fresh = settings.read(scope.new, settings.texts(outer))
             _carry(scope, placement, outer, fresh, set(), save)
         fresh = settings.read(step.new, settings.texts(inner))
@@ -184,17 +205,10 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         raise files.failed(error, error.filename or step.new, "moving into the scope") from None
 
 
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:  # crun has removed it with its scope
-        pass
-
-
-def _release(placement: "Placement") -> None:
-    for holder in placement.holders:
-        holder.release()
-    placement.holders = []
+def _make(step: "Step", placement: "Placement", controllers: "list[str]") -> bool:
+    return folders.make(
+        step.hierarchy, step.new_cgroup, placement.claim, controllers, placement.guard
+    )
 
 
 def _controllers(step: "Step") -> "list[str]":
@@ -237,16 +251,18 @@ def _carry(
 
 def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
     """Remove what a container that is gone left at the target: its settings are nobody's."""
-    owner = folders.mark_of(step.new)
+    owner, holder = folders.mark_of(step.new), folders.holder_of(step.new)
     if owner and owner != claim and is_stale(owner):
         folders.remove(step.new, lambda folder: False, 0)
+    elif holder and holder != claim and is_stale(holder):
+        folders.release(step.new, 0, by_force=False)
     _check_free(step, claim)
 
 
 def _check_free(step: "Step", claim: str) -> None:
-    owner = folders.mark_of(step.new)
-    if owner and owner != claim:
-        raise Refused(f"is taken by the container of record {owner}", path=step.new)
+    for owner in (folders.mark_of(step.new), folders.holder_of(step.new)):
+        if owner and owner != claim:
+            raise Refused(f"is taken by the container of record {owner}", path=step.new)
 
 
 def _sample(
@@ -263,7 +279,9 @@ def _sample(
     placement.made.append(folder)
     placement.samples.append(folder)
     save()
-    folders.make(step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers)
+    folders.make(
+        step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers, placement.guard
+    )
     fresh = settings.read(folder, settings.texts(present))
     folders.remove(folder, lambda parent: False, 0)
     return fresh

@@ -62,7 +62,9 @@ def own_places(cgroups_path: str, membership: "dict[str, str]") -> "list[Place]"
 def in_scope(cgroups_path: str, membership: "dict[str, str]") -> bool:
     """Whether a container is under systemd's cgroup manager: its cgroupsPath has that form, and
     the runtime did not take it for a path."""
-    return is_unit(cgroups_path) and any(".scope" in cgroup for cgroup in membership.values())
+    return is_unit(cgroups_path) and any(
+        part.endswith(".scope") for cgroup in membership.values() for part in cgroup.split("/")
+    )
 
 
 def normal(answer: str, cgroups_path: str) -> "Optional[str]":

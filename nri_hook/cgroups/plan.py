@@ -36,7 +36,8 @@ class Step:
 class Placement:
     """What a move changes; as a document in the record it is enough to clean up after it.
 
-    unit: the scope that is started for it, None on cgroupfs. moved: the steps whose process has
+    claim: what marks say, the name of the container's record. guard: as for folders.make(). unit:
+    the scope that is started for it, None on cgroupfs. moved: the steps whose process has
     been written. made: folders that were not there before. samples: those of them that are
     temporary. given_up: (file, value) of exclusive settings taken from the old cgroup.
     partitions: (step, settings) of those that are carried once the process is there. holders: our
@@ -51,6 +52,7 @@ class Placement:
         self.pid = pid
         self.steps = steps
         self.claim = claim
+        self.guard = ""
         self.unit = unit
         self.moved: "list[Step]" = []
         self.made: "list[str]" = []
@@ -93,19 +95,21 @@ def plan(
     cgroups_path: str,
     answer: str,
     claim: str,
+    guard: str,
     leave_parent: bool,
 ) -> Placement:
     """Plan the move of `pid` to where `answer` says; nothing is changed.
 
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
-    has the same form. claim: the name of the container's record. Raises Left, Refused, or
-    HookError.
+    has the same form. claim: the name of the container's record. guard: as for
+    folders.make(). Raises Left, Refused, or HookError.
     """
     mounted = hierarchies.mounted(membership)
     if places.in_scope(cgroups_path, membership):
         placement = _plan_unit(pid, membership, answer, claim, mounted)
     else:
         placement = _plan_folders(pid, membership, cgroups_path, answer, claim, mounted)
+    placement.guard = guard
     for step in placement.steps:
         _check_old(step, pid)
     for step in placement.steps:
@@ -148,6 +152,8 @@ def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
         raise Refused(f"{new} lies inside the container's present cgroup {old}")
     found = Parents()
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
+        if not hierarchy.reaches(old) or not hierarchy.reaches(new):
+            raise Left(f"{new} is outside of what is mounted at {hierarchy.mount}")
         step = Step(hierarchy, old, new)
         _check_new(step)
         if not leave_parent:
@@ -182,6 +188,8 @@ def _plan_folders(
         target = place.with_path("/" + answer.strip("/")).cgroup()
         if (target + "/").startswith(place.cgroup() + "/"):
             raise Refused(f"{target} lies inside the container's present cgroup {place.cgroup()}")
+        if not hierarchy.reaches(target):
+            raise Left(f"{target} is outside of what is mounted at {hierarchy.mount}")
         steps.append(Step(hierarchy, place.cgroup(), target))
     if not steps:
         raise Left("none of its cgroups is mounted here")

@@ -4,6 +4,7 @@ Every function raises OSError. The numbers of calls added since Linux 5.1 are th
 machine. libc.py is imported at the first call: most containers need none.
 """
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -25,9 +26,11 @@ MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 AT_FDCWD = -100
 
-# bpf(2) differs by machine; the other 64-bit ones share the generic table.
-BPF = {"x86_64": 321, "i686": 357, "ppc64le": 361, "s390x": 351, "armv7l": 386}
-GENERIC_BPF = 280
+# bpf(2) differs by machine (kernel, arch/*/tools/syscall.tbl, scripts/syscall.tbl).
+BPF = {
+    **{"x86_64": 321, "i686": 357, "ppc64le": 361, "s390x": 351, "armv7l": 386},
+    **dict.fromkeys(("aarch64", "riscv64", "loongarch64"), 280),
+}
 
 
 BYTE_ORDER: "Any" = "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big"
@@ -52,8 +55,10 @@ def u64(*numbers: int) -> bytes:
 
 def bpf(command: int, attributes: "Memory") -> int:
     """bpf(2)."""
-    number = BPF.get(os.uname().machine, GENERIC_BPF)
-    return _syscall(number, command, attributes.address, attributes.size)
+    machine = os.uname().machine
+    if machine not in BPF:  # ENOSYS would say that the kernel has no such programs
+        raise OSError(errno.EOPNOTSUPP, f"the number of bpf(2) on {machine} is not known")
+    return _syscall(BPF[machine], command, attributes.address, attributes.size)
 
 
 def open_tree(path: str) -> int:

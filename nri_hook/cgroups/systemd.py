@@ -101,11 +101,13 @@ class Holder:
         read, self.pipe = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            # Nothing else stays open here: not the other holder's pipe, nor the runtime's.
-            os.dup2(read, 0)
-            os.closerange(1, MAX_FD)
-            os.read(0, 1)
-            os._exit(0)
+            try:
+                # Nothing else stays open here: not the other holder's pipe, nor the runtime's.
+                os.dup2(read, 0)
+                os.closerange(1, MAX_FD)
+                os.read(0, 1)
+            finally:  # an interrupt too, which is our parent's to deal with
+                os._exit(0)
         os.close(read)
 
     def release(self) -> None:
@@ -126,8 +128,10 @@ def target(answer: str, present: str) -> Unit:
 
 def split(cgroup: str) -> "tuple[str, str]":
     """The scope's own path and the rest below it: crun puts init into <scope>/container."""
-    head, found, tail = cgroup.partition(".scope")
-    return head + found, tail
+    parts = cgroup.split("/")
+    last = max((i for i, part in enumerate(parts) if part.endswith(".scope")), default=len(parts))
+    scope = "/".join(parts[: last + 1])
+    return scope, cgroup[len(scope) :]
 
 
 def expand(slice: str) -> str:

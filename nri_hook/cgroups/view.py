@@ -78,7 +78,7 @@ def turn(pid: int, rootfs: Rootfs, moves: "dict[str, str]") -> None:
 
 def _windows(pid: int, moves: "dict[str, str]") -> "list[Window]":
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
-        lines = os.fsdecode(file.read()).splitlines()
+        lines = os.fsdecode(file.read()).split("\n")[:-1]
     found = []
     for line in lines:
         before, _, after = line.partition(" - ")

@@ -9,8 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import adoption, deletion, init, log, options, record
-from nri_hook.cgroups import files
+from nri_hook import adoption, deletion, init, log, options, record, runtimes
+from nri_hook.cgroups import folders
 from nri_hook.errors import HookError, printable
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # A setup without a create: podman creates within a second, if it does.
 SETUP_SECONDS = 600.0
-# What processes get to end after they were killed.
+# What processes get to end after they were killed, and a hook to end that is at work on a record.
 PATIENCE = 3.0
 
 
@@ -35,34 +35,45 @@ def add_parser(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--state-dir", default=default.state_dir, metavar="DIR")
-    parser.add_argument("--timeout", default=default.timeout, type=float, metavar="SECONDS")
+    parser.add_argument(
+        "--timeout", default=default.timeout, type=options.seconds, metavar="SECONDS"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Go through the records; 1 where something could not be finished. Raises HookError."""
-    folder = record.folder(options.Options(state_dir=args.state_dir))
+    folder = os.path.abspath(record.folder(options.Options(state_dir=args.state_dir)))
+    os.chdir("/")  # where plugins run
     failures = 0
     for name in record.names(folder):
         try:
-            failures += _collect(record.Record(folder, name, time.monotonic()), args)
-        except HookError as error:
+            failures += _collect(folder, name, args)
+        except Exception as error:  # the other records are not to blame for what is in this one
             failures += 1
-            print(printable(f"nri-hook gc: {name}: {error}"), file=sys.stderr)
+            print(printable(f"nri-hook gc: {name}: {_reason(error)}"), file=sys.stderr)
     return 1 if failures else 0
 
 
-def _collect(book: record.Record, args: argparse.Namespace) -> int:
+def _collect(folder: str, name: str, args: argparse.Namespace) -> int:
+    book = record.Record(folder, name, time.monotonic() + PATIENCE)
+    try:
+        return _settle(book, args)
+    finally:
+        book.close()  # the container's next hook must not wait for the other records
+
+
+def _settle(book: record.Record, args: argparse.Namespace) -> int:
     document = book.document
     todo = what_to_do(document, book.path)
     if todo == "keep":
         return 0
-    print(printable(f"{book.name}: {SAYS[todo]}"))
+    print(printable(f"{book.name}: {SAYS[todo]}"), flush=True)
     if args.dry_run:
         return 0
     if todo == "adopt":
-        adoption.adopt(document, document["runtime"], document["runtimeRoot"])
+        adoption.adopt(document)
         book.save(dict(document, outcome="adopted"))
         return 0
     if todo == "kill":
@@ -80,6 +91,14 @@ def _collect(book: record.Record, args: argparse.Namespace) -> int:
     return len(errors)
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, HookError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"
+
+
 SAYS = {
     "finish": "its container is gone: delete for its plugins, and away with its cgroups",
     "adopt": "moved, and its runtime was not told: adopting it",
@@ -95,41 +114,33 @@ def what_to_do(document: dict[str, Any], path: str) -> str:
     if not document["pid"]:
         age = time.time() - os.stat(path).st_mtime
         return "finish" if age > SETUP_SECONDS else "keep"
+    creator = document["creator"]
+    # Between create and its record the runtime itself is still there; delete ends init before the
+    # record. Both may happen while we look: in this order neither looks like a forgotten one.
+    creating = init.start_time(creator["pid"]) == creator["start"]
+    known = runtimes.record_of(document) is not None
     alive = init.start_time(document["pid"]) == document["start"]
-    known = runtime_record(document) is not None
     if not alive:
         return "keep" if known else "finish"
     if known:
         return "adopt" if document["outcome"] == "moved" else "keep"
-    creator = document["creator"]
-    # Between create and its record the runtime itself is still there.
-    creating = init.start_time(creator["pid"]) == creator["start"]
     # Where the runtime's folder is not there either, we do not know enough to kill anything.
     forgotten = document["placements"] and os.path.isdir(document["runtimeRoot"])
     return "kill" if forgotten and not creating else "keep"
 
 
-def runtime_record(document: dict[str, Any]) -> str | None:
-    """The path of the runtime's own record of the container, None where it has none."""
-    folder = os.path.join(document["runtimeRoot"], document["id"])
-    names = {"runc": "state.json", "crun": "status"}
-    path = os.path.join(folder, names.get(document["runtime"], ""))
-    return path if os.path.isfile(path) else None
-
-
 def kill(document: dict[str, Any]) -> None:
-    """Kill init, and whatever is in the cgroups that its move made."""
-    _kill(document["pid"], document["start"])
+    """Kill init, and whatever is in the cgroups that it was moved to, made by us or not."""
+    _kill_init(document["pid"], document["start"])
     for placed in document["placements"]:
         unit = [placed["unit"]["folder"]] if "unit" in placed else []
         for folder in unit + placed["leaves"]:
-            for top, _, _ in os.walk(folder):
-                for pid in files.read(f"{top}/cgroup.procs").split():
-                    _kill(int(pid), init.start_time(int(pid)))
+            if placed["claim"] in (folders.mark_of(folder), folders.holder_of(folder)):
+                folders.kill(folder)
 
 
-def _kill(pid: int, start: int) -> None:
-    """Kill a process unless its pid is another's by now."""
+def _kill_init(pid: int, start: int) -> None:
+    """Kill it unless its pid is another's by now; it may have been moved on since, by others."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -264,7 +264,7 @@ def bundle(folder: str, path: str, chosen: options.Options) -> File:
     for stage in hookfile.STAGES:
         config.add(stage, hookfile.entry(stage, path, chosen))
     for stage, other in config.other_launchers(path):
-        warn(f"{name}: /hooks/{stage} has nri-hook by {other} too: the chain runs twice")
+        warn(f"{name}: /hooks/{stage} has nri-hook by {other} too: one of the two is in vain")
     return File(name, config.render(), found.mode, found)
 
 

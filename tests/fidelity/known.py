@@ -119,6 +119,7 @@ DIFFERENCES = [
         "created.update",
         UNTOLD,
         lambda cell: is_untold(cell) and has_scope(cell) and not is_started(cell),
+        varies="podman",
     ),
     Difference(
         "left",
@@ -156,7 +157,7 @@ DIFFERENCES = [
         "inside.mount .*",
         "crun 1.28 takes relatime for nosymfollow where it makes a mount read-only after the "
         "hooks. There are no links in a cgroup that could be followed.",
-        lambda cell: has_namespace(cell) and cell.kind == "crun" and not cell.writable,
+        lambda cell: is_moved(cell) and cell.kind == "crun" and not cell.writable,
         native=".*,nosymfollow.*",
         moved="((?!nosymfollow).)*",
         varies="crun",
