@@ -64,7 +64,7 @@ class Creation:
         self.leftovers: "list[dict[str, Any]]" = []
 
     def finish_former(self, deadline: float) -> None:
-        """Finish or undo what a killed hook left of a former container of this name."""
+        """Finish what is left of a former container of this name, whose poststop never came."""
         if not self.book.document:
             return
         self.report.notes.append("a former container of this id was not deleted; doing it now")

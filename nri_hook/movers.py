@@ -1,6 +1,8 @@
 """How a container gets to a place: by a live move, or by what its config says."""
 
+from nri_hook import trust
 from nri_hook.cgroups import hierarchies, placement, plan, view
+from nri_hook.errors import Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class NativePlacement:
     def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
         """Write the path into the config; parents that are missing are made, and so are ours to
         remove. Raises Left, Refused or HookError."""
+        if trust.in_user_namespace():
+            raise Left("the hook runs in a user namespace (rootless), which may not make cgroups")
         parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
         self.made = [parents.document(creation.book.name)]
         creation.save()

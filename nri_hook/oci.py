@@ -10,7 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-MAX_STATE = 4 << 20
 MAX_CONFIG = 16 << 20
 STATE = "the state on stdin"
 STORAGE = "/var/lib/containers/storage"

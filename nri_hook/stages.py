@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Seconds that poststop waits for the last processes of a container to leave its cgroup.
 PATIENCE = 3.0
-SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plugins")
 
 
 def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
@@ -35,7 +34,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         report.source = draft.cgroups_path
         name = record.setup_name(draft.id)
         book = record.open_or_none(flags, name, deadline, report.notes)
-        chain = Chain(entries, [*flags.plugin_dirs, SAMPLES])
+        chain = Chain(entries, list(flags.plugin_dirs))
         creation = Creation(draft, NativePlacement(draft), chain, book, report)
         creation.finish_former(deadline)
         creation.run(deadline)
@@ -63,7 +62,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
         report.notes.append("called twice for one container: the hook is registered twice")
         report.succeed(book.document["outcome"])
         return
-    chain = Chain(entries, [*flags.plugin_dirs, SAMPLES])
+    chain = Chain(entries, list(flags.plugin_dirs))
     creation = Creation(container, LiveMove(container), chain, book, report)
     creation.finish_former(deadline)
     former = record.find_setup(flags, state.id, deadline) if book.name else None

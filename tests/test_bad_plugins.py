@@ -17,7 +17,6 @@ from support.cases import cases
 from support.commands import read
 from support.node import TOP
 
-SAMPLES = f"{TOP}/nri_hook/plugins"
 hostonly = pytest.mark.hostonly  # for time
 # What a plugin may take where it is to be late: a guest is slow.
 TIMEOUT = 4 if cgroups.pure_v2() else 1
@@ -470,7 +469,7 @@ def replaced(trial, make):
 
 # How the trap in the place of bad is spoilt -> what is said.
 UNSAFE = {
-    "missing": (lambda t: os.unlink(t.path), "not found in {plugins}, {samples}"),
+    "missing": (lambda t: os.unlink(t.path), "not found in {plugins}"),
     "written-by-all": (
         lambda t: os.chmod(t.path, 0o777),
         "{bad}: file bad may be written by others (mode 0777)",
@@ -527,7 +526,7 @@ def test_a_plugin_that_must_not_or_cannot_run(trial, spoil, line):
     trial.trap(trial.path)
     spoil(trial)
     trial.configure()
-    line = line.replace("{bad}", trial.path).replace("{samples}", SAMPLES)
+    line = line.replace("{bad}", trial.path)
     line = line.replace("{plugins}", trial.node.plugin_dir)
     assert trial.fails() == f"plugin bad: {line}; undone: delete sent to first"
     assert trial.calls() == [("first", "create"), ("first", "delete")]
@@ -623,7 +622,7 @@ def test_plugins_do_not_come_from_path(trial):
         trial.trap(f"{evil}/{name}")
     with_environment(trial, f"PATH={evil}:/usr/bin:/bin")
     trial.configure()
-    line = f"plugin bad: not found in {trial.node.plugin_dir}, {SAMPLES}"
+    line = f"plugin bad: not found in {trial.node.plugin_dir}"
     assert trial.fails() == f"{line}; undone: delete sent to first"
     assert trial.first.call("create")["environment"]["PATH"] == f"{evil}:/usr/bin:/bin"
 

@@ -43,14 +43,14 @@ def carry_list(old: str, new: str, denied: "list[str]") -> None:
         raise Refused(f"reads {found}, expected {wanted}", path=f"{new}/devices.list")
 
 
-def carry_programs(old: str, new: str, scope: str) -> "list[int]":
+def carry_programs(old: str, new: str, scope: str) -> None:
     """Have the device programs that rule in the v2 cgroup `old` rule in `new`.
 
     scope: `new`, or the folder above it that is the container's too. All programs on the way to
     the root must allow an access, so their order does not matter; the runtime may have put them on
     `old` or above it. systemd has given the scope one of its own. Where that is the old scope's
     with another id it stays and need not be carried; else it goes, as when a runtime, or a hook
-    for some device, puts another in its place. Returns the ids of those attached. Raises Refused.
+    for some device, puts another in its place. Raises Refused.
     """
     wanted, there = programs(old), programs(new)
     missing = [program for program in wanted if program not in there]
@@ -72,7 +72,6 @@ def carry_programs(old: str, new: str, scope: str) -> "list[int]":
     lost = [program for program in missing if program not in programs(new)]
     if lost:
         raise Refused(f"device programs {lost} are not in force after attaching", path=new)
-    return missing
 
 
 def _content(program: int) -> bytes:
