@@ -15,7 +15,6 @@ import pytest
 from support import cgroups
 from support.cases import cases
 from support.commands import read
-from support.node import TOP
 
 hostonly = pytest.mark.hostonly  # for time
 # What a plugin may take where it is to be late: a guest is slow.
