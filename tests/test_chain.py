@@ -412,6 +412,19 @@ def test_the_same_id_again(scene, node, chain):
     assert [state for _, state in node.calls()] == ["create", "delete"] * 2
 
 
+def test_a_hook_that_is_registered_twice(scene, node, chain, log):
+    """The second one leaves alone what the first has done."""
+    plugin = node.plugin("mover", chain.to("new"))
+    for hooks in chain.bundle.config["hooks"].values():
+        hooks += hooks
+    chain.bundle.save()
+    chain.create(plugin).check()
+    assert chain.place() == f"{scene.cgroup}/new"
+    assert any("the hook is registered twice" in line for line in log.lines("one"))
+    chain.delete()
+    assert node.calls() == [("mover", "create"), ("mover", "delete")]
+
+
 # How a plugin is called.
 
 

@@ -206,6 +206,21 @@ def test_delete_by_force(scene, node, each, shared):
     moved.assert_gone()
 
 
+def test_target_was_there(scene, node, each, shared):
+    """A cgroup that somebody else has made stays, but nobody of the container's stays in it."""
+    target = f"{scene.cgroup}-there"
+    scene.parent(target)
+    stages = ["createRuntime", "poststop"]
+    moved = Moved(scene, node, each, stages, edit=shared.edit, target=target)
+    moved.start()
+    if moved.delete().status:
+        assert moved.gc() == "adopt"
+        moved.delete().check()
+    moved.assert_ended()
+    shared.end()
+    moved.assert_gone()
+
+
 def test_delete_by_force_without_poststop(scene, node, each, shared):
     """gc does what poststop would have done, and kills what the runtime forgot."""
     moved = Moved(scene, node, each, ["createRuntime"], edit=shared.edit)
@@ -348,8 +363,6 @@ def test_a_create_that_goes_on_is_left_alone(scene, node, each):
 def test_its_place_has_been_taken(scene, node, runc):
     """What a container left is the next one's, which went to the same place."""
     target = f"{scene.cgroup}/target/same"
-    scene.parent(os.path.dirname(target))
-    scene.runtime_made(scene.cgroup)
     first = Moved(scene, node, runc, ["createRuntime"], id="first", target=target)
     first.create()
     first.delete()
@@ -360,6 +373,9 @@ def test_its_place_has_been_taken(scene, node, runc):
     second.assert_in_place()
     assert list(node.records()) == [f"{second.record}.json"]
     assert [(call["payload"]["id"]) for call in first.plugin.calls("delete")] == ["first"]
+    second.delete().check()
+    second.assert_ended()
+    assert scene.left_cgroups() == []  # the parent was made for the first
 
 
 # clone3(2) with set_tid: a process with the pid that it is given.

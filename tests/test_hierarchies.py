@@ -1,0 +1,57 @@
+"""Where the cgroup hierarchies are, on a node whose mounts anybody may have named."""
+
+import subprocess
+import sys
+
+import pytest
+from support.node import TOP
+
+from nri_hook.cgroups import hierarchies, systemd
+
+COUNT = """
+import os
+from nri_hook.cgroups import hierarchies
+names = hierarchies.membership(os.getpid())
+print(sorted(names), sorted(hierarchies.mounted(names)))
+"""
+
+
+@pytest.mark.parametrize("name", ["a\fb", "a\x1cb", "a\u2028b", "a\x85b", "a b", "a\nb"])
+def test_odd_names_of_other_mounts(scene, name):
+    """The kernel escapes space, tab, newline and backslash in mountinfo, nothing else."""
+    script = 'mount -t tmpfs "$1" "$2"; exec "$3" -c "$4"'
+    words = [name, scene.folder, sys.executable, COUNT]
+    found = [
+        subprocess.run(
+            ["unshare", "-m", "--propagation", "private", "sh", "-ec", line, "sh", *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=TOP,
+        ).stdout
+        for line in (script, script.partition("; ")[2])
+    ]
+    assert found[0] == found[1]
+
+
+def test_what_a_mount_shows():
+    of_root = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/")
+    assert of_root.folder("/a/b") == "/sys/fs/cgroup/cpu/a/b"
+    assert of_root.reaches("/a")
+    nested = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/docker/1")
+    assert nested.folder("/docker/1/a") == "/sys/fs/cgroup/cpu/a"
+    assert nested.reaches("/docker/1") and nested.reaches("/docker/1/a")
+    assert not nested.reaches("/docker/12") and not nested.reaches("/a")
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "scope", "inner"),
+    [
+        ("/machine.slice/libpod-1.scope", "/machine.slice/libpod-1.scope", ""),
+        ("/m.slice/libpod-1.scope/container", "/m.slice/libpod-1.scope", "/container"),
+        ("/m.slice/runc-my.scopes.scope", "/m.slice/runc-my.scopes.scope", ""),
+        ("/user.slice/s.scope/m.slice/a-1.scope", "/user.slice/s.scope/m.slice/a-1.scope", ""),
+    ],
+)
+def test_the_scope_in_a_path(cgroup, scope, inner):
+    assert systemd.split(cgroup) == (scope, inner)
