@@ -12,9 +12,9 @@ import pytest
 from support import cgroups, runtimes
 from support.commands import read
 from support.node import command
+from support.waiting import is_alive, wait_until
 
 MIB = 1 << 20
-SECONDS = 5
 COUNT = ("sh", "-c", "trap 'exit 0' TERM; while :; do echo >>/tmp/count; sleep 0.02; done")
 # All pass in the guests too, which have time for the few that depend most on the runtime.
 hostonly = pytest.mark.hostonly
@@ -100,20 +100,6 @@ class Moved:
     def count(self):
         """How far the container has counted."""
         return os.path.getsize(f"{self.bundle.rootfs}/tmp/count")
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "that takes too long"
-        time.sleep(0.02)
-
-
-def is_alive(pid):
-    try:
-        return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def plain(config):

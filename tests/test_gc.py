@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from support import cgroups, runtimes
 from support.commands import read, run
 from support.node import TOP
+from support.waiting import is_alive, wait_until
 
-SECONDS = 10
 # Init and a child that stays: that one does not end with init in a pid namespace of somebody else.
 FAMILY = ("sh", "-c", "sleep 1000 & trap 'exit 0' TERM; while :; do sleep 0.1; done")
 # What the cgroups are makes no difference to most of what follows.
@@ -125,20 +124,6 @@ def refuses(runtime):
     alone: then `delete -f` of one that was moved and not adopted fails after ten seconds."""
     version = re.search(r"version (\d+)\.(\d+)", runtime.call("--version").check().out)
     return runtime.binary == "runc" and (int(version[1]), int(version[2])) >= (1, 2)
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "that takes too long"
-        time.sleep(0.02)
-
-
-def is_alive(pid):
-    try:
-        return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def command_line(pid):
