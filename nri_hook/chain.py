@@ -33,7 +33,8 @@ class Chain:
 
     calls: (plugin type, milliseconds) of every call made here. notes: lines worth logging that
     are no failures. called: indexes into `entries` of those that got create or setup, in order.
-    results: their answers. late: those of `called` that ran into their deadline.
+    results: their answers. last_answers: those to `delete`, in the order of these calls. late:
+    those of `called` that ran into their deadline.
     """
 
     def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
@@ -44,6 +45,7 @@ class Chain:
         self.called: "list[int]" = []
         self.late: "list[int]" = []
         self.results: "list[dict[str, Any]]" = []
+        self.last_answers: "list[dict[str, Any]]" = []
 
     def invoke(
         self, request: "dict[str, Any]", deadline: float, before: "Callable[[], None]"
@@ -79,6 +81,7 @@ class Chain:
             except HookError as error:
                 errors.append(error)
                 continue
+            self.last_answers.append(result)
             if result.get("cgroupsPath"):
                 self.notes.append(f"plugin {result['plugin']}: its cgroupsPath is passed over")
         return errors
