@@ -36,3 +36,11 @@ class Refused(HookError):
 
 class Left(HookError):
     """This container cannot be moved at all: it starts where it is. Not a failure."""
+
+
+class ControlError(HookError):
+    """A control of a cgroup cannot be read or set."""
+
+
+class NoControl(ControlError):
+    """The kernel has no such control in that place."""

@@ -189,3 +189,12 @@ def test_a_plugin_that_hangs_loads_psutil(stage, node, container):
     found = stage("createRuntime", container, status=1)
     assert "psutil" in found and "jsonschema" not in found
     assert "killed: no answer within 0.5 s" in stage.said
+
+
+def test_the_controls_of_a_container(start):
+    """For hosted plugins: the interpreter of the hook has all that they need already."""
+    names, done = imported(f"{CODE}\nfrom nri_hook.cgroups.controls import Controls")
+    assert done.returncode == 0
+    ours = {name for name in names if name.startswith("nri_hook")}
+    assert names - start - ours <= ALLOWED - {"_ctypes", "fcntl", "syslog"}
+    assert "nri_hook.cgroups.home" in ours and "nri_hook.cgroups.systemd" not in ours

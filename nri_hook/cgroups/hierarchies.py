@@ -97,3 +97,14 @@ def numbers(ranges: str) -> "set[int]":
         if first:
             found.update(range(int(first), int(last or first) + 1))
     return found
+
+
+def ranges(numbers: "set[int]") -> str:
+    """The numbers as such a list."""
+    parts: "list[list[int]]" = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{a}-{b}" if a < b else str(a) for a, b in parts)

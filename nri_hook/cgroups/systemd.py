@@ -15,7 +15,7 @@ import os
 import time
 
 from nri_hook import process, strictjson
-from nri_hook.cgroups import files, folders, hierarchies, places
+from nri_hook.cgroups import files, folders, hierarchies, places, unit_properties
 from nri_hook.errors import HookError, Refused
 
 TYPE_CHECKING = False
@@ -62,22 +62,6 @@ COPIED_LISTS = (
     "SocketBindAllow",
     "SocketBindDeny",
 )
-BYTES = {
-    "memory.max": "MemoryMax",
-    "memory.high": "MemoryHigh",
-    "memory.low": "MemoryLow",
-    "memory.min": "MemoryMin",
-    "memory.swap.max": "MemorySwapMax",
-    "memory.zswap.max": "MemoryZSwapMax",
-    "pids.max": "TasksMax",
-}
-SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
-IO = {
-    "rbps": "IOReadBandwidthMax",
-    "wbps": "IOWriteBandwidthMax",
-    "riops": "IOReadIOPSMax",
-    "wiops": "IOWriteIOPSMax",
-}
 
 
 class Unit:
@@ -177,7 +161,7 @@ def start(
     for name in COPIED_LISTS:
         if name in known and known[name]["data"]:
             wanted[name] = known[name]["type"], known[name]["data"]
-    for name, (kind, value) in limits(settings).items():
+    for name, (kind, value) in unit_properties.limits(settings).items():
         if name in known:
             set_before = known[name]["data"]
             # The kernel rounds bytes down to a page; the unit knows what was asked for.
@@ -185,9 +169,7 @@ def start(
             wanted[name] = kind, set_before if same else value
     if pins:
         wanted["BPFProgram"] = "a(ss)", [["device", new] for _, new in pins]
-    words = [unit.scope, "fail", str(len(wanted))]
-    for name, (kind, value) in wanted.items():
-        words += [name, kind, *_words(kind, value)]
+    words = [unit.scope, "fail", *_property_words(wanted)]
     _call(*MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", *words, "0")
     deadline = time.monotonic() + SECONDS
     while hierarchies.membership(holder.pid)[hierarchies.V2] != unit.cgroup:
@@ -196,37 +178,10 @@ def start(
         time.sleep(PAUSE)
 
 
-def limits(settings: "dict[str, str]") -> "dict[str, tuple[str, Any]]":
-    """Property -> (D-Bus type, value) for what control files say, defaults left out."""
-    found: "dict[str, tuple[str, Any]]" = {}
-    for file, name in BYTES.items():
-        text = settings.get(file, "").strip()
-        if text and text not in ("max", "0") or text == "0" and file.endswith(".max"):
-            found[name] = ("t", int(text))
-    for file, name in SETS.items():
-        if settings.get(file, "").strip():
-            found[name] = ("ay", _mask(settings[file]))
-    weight = settings.get("cpu.weight", "100").strip()
-    if settings.get("cpu.idle", "0").strip() == "1":
-        found["CPUWeight"] = ("t", 0)
-    elif weight != "100":
-        found["CPUWeight"] = ("t", int(weight))
-    quota, _, period = settings.get("cpu.max", "max 100000").strip().partition(" ")
-    if quota != "max":
-        found["CPUQuotaPerSecUSec"] = ("t", int(quota) * 1000000 // int(period))
-        found["CPUQuotaPeriodUSec"] = ("t", int(period))
-    for line in settings.get("io.weight", "").splitlines():
-        device, _, value = line.partition(" ")
-        if device == "default" and value != "100":
-            found["IOWeight"] = ("t", int(value))
-    for line in settings.get("io.max", "").splitlines():
-        device, *pairs = line.split(" ")
-        for pair in pairs:
-            key, _, value = pair.partition("=")
-            if key in IO and value != "max":
-                list_of = found.setdefault(IO[key], ("a(st)", []))[1]
-                list_of.append([f"/dev/block/{device}", int(value)])
-    return found
+def set_properties(unit: str, wanted: "dict[str, tuple[str, Any]]") -> None:
+    """Set properties of a loaded unit until the next boot. Raises Refused."""
+    words = _property_words(wanted)
+    _call(*MANAGER, "SetUnitProperties", "sba(sv)", unit, "true", *words)
 
 
 def wait_gone(folder: str, deadline: float, by_force: bool) -> "Optional[HookError]":
@@ -284,6 +239,14 @@ def _call(*words: str) -> "Any":
     return strictjson.loads(outcome.output) if outcome.output.strip() else {}
 
 
+def _property_words(wanted: "dict[str, tuple[str, Any]]") -> "list[str]":
+    """Properties, as unit_properties.py gives them, as words for busctl: a(sv)."""
+    words = [str(len(wanted))]
+    for name, (kind, value) in wanted.items():
+        words += [name, kind, *_words(kind, value)]
+    return words
+
+
 def _words(kind: str, value: "Any") -> "list[str]":
     """A D-Bus value as words for busctl(1)."""
     if kind.startswith("a"):
@@ -303,11 +266,3 @@ def _types(signature: str) -> "list[str]":
             found.append(part)
             begin = end
     return found
-
-
-def _mask(ranges: str) -> "list[int]":
-    """A kernel list such as 0-3,8 as a bit mask, lowest byte first."""
-    number = 0
-    for item in hierarchies.numbers(ranges):
-        number |= 1 << item
-    return list(number.to_bytes((number.bit_length() + 7) // 8, "little"))
