@@ -113,11 +113,12 @@ class Request:
         return Result(plugin, self.version)
 
     def controls(self) -> "Controls":
-        """The container's control files. Raises HookError where it has no cgroup of its own, or is
-        not there (State.SETUP)."""
-        from nri_hook.cgroups import controls
+        """The container's own control files, by one name each. Raises HookError where it has no
+        cgroup of its own, or none yet (State.SETUP)."""
+        from nri_hook.cgroups.controls import Controls
 
-        return controls.of_container(self.spec.cgroups_path, self.spec.cgroups, self.pid)
+        creating = self.state == State.CREATE
+        return Controls(self.spec.cgroups_path, self.spec.cgroups, self.pid, creating)
 
 
 class Result:
