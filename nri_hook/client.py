@@ -25,7 +25,7 @@ from nri_hook.skel import Result, State
 
 _DEFAULT = Options()
 
-__all__ = ["Client", "HookError", "Result", "Sandbox", "State", "Task"]
+__all__ = ["Client", "HookError", "Result", "Sandbox", "State", "Task", "request_for"]
 
 
 class Task:
@@ -79,7 +79,7 @@ class Client:
     def _invoke(self, task: Task, state: str, sandbox: "Optional[Sandbox]") -> "list[Result]":
         if state not in payload.STATES:
             raise HookError(f"state {state!r}: expected one of {', '.join(payload.STATES)}")
-        request = _request(task, state, sandbox)
+        request = request_for(task, state, sandbox)
         chain = Chain(self._entries, self._folders)
         with _from_the_root():
             call = self._delete if state == State.DELETE else self._call
@@ -103,8 +103,10 @@ class Client:
         return chain.last_answers
 
 
-def _request(task: Task, state: str, sandbox: "Optional[Sandbox]") -> "dict[str, Any]":
-    """The Request for a task."""
+def request_for(
+    task: Task, state: str, sandbox: "Optional[Sandbox]" = None
+) -> "dict[str, Any]":
+    """The payload for a task, as JSON has it, without `conf` and `results`. Raises HookError."""
     alive = task.pid > 0
     membership = hierarchies.membership(task.pid) if alive else {}
     path = task.bundle.cgroups_path or places.default_path(task.id, membership)
