@@ -130,7 +130,7 @@ def test_verify_compiles_all_that_a_stage_imports_later(tmp_path: Path) -> None:
 
 
 def imported_later(path: Path) -> "set[str]":
-    """The modules of ours that a stage's functions import, as paths. Operators import at the top."""
+    """The modules of ours that functions in a file import, as paths."""
     found = set()
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef):
