@@ -29,10 +29,16 @@ MAX_SHEBANG = 127
 # The installed dependencies of the package, which error reports and the reaping of stuck plugins
 # import.
 DEPENDENCIES = ("jsonschema", "psutil")
+# All that a stage can come to import. The launcher writes no bytecode: what has none is compiled
+# anew by every hook that imports it.
+IMPORTED = ("nri_hook.stages", "nri_hook.cgroups.libc", "nri_hook.schema", *DEPENDENCIES)
 
 CODE = """\
+import gc
 import sys
 
+# It lives for milliseconds: nothing that it could collect is worth the search.
+gc.disable()
 # crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
 sys.dont_write_bytecode = True
 sys.path += [
@@ -135,7 +141,7 @@ def verify(python: str, paths: list[str]) -> list[str]:
     Returns the files of all modules that this loaded. Raises HookError where it fails: every
     container of the node would fail to start.
     """
-    names = ", ".join(("nri_hook.stages", *DEPENDENCIES))
+    names = ", ".join(IMPORTED)
     try:
         run = subprocess.run(
             [python, "-IS", "-c", PROBE.format(folders=ascii(paths), names=names)],

@@ -163,7 +163,8 @@ def _prepare(
             fresh = _sample(step, placement, present, controllers, save)
         inherited: "set[str]" = set()
         if step.hierarchy.name != hierarchies.V2:
-            inherited = settings.inherited(step.old, present, config.asked_settings())
+            asked = config.asked_settings()
+            inherited = settings.inherited(step.old, present, fresh, asked)
         _carry(step, placement, present, fresh, inherited, save)
         if "devices" in step.hierarchy.name.split(","):
             devices.carry_list(step.old, step.new, config.denied_devices())

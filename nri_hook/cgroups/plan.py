@@ -219,9 +219,9 @@ def _check_old(step: Step, pid: int) -> None:
     others = [p for p in files.read(f"{step.old}/cgroup.procs").split() if p != str(pid)]
     if others:
         raise Left(f"its cgroup is not its own: process {others[0]} is in {step.old} too")
-    for name in os.listdir(step.old):
-        if os.path.isdir(f"{step.old}/{name}"):
-            raise Left(f"its cgroup has cgroups below it: {step.old}/{name}")
+    inner = folders.first_inside(step.old)
+    if inner:
+        raise Left(f"its cgroup has cgroups below it: {inner}")
 
 
 def _check_new(step: Step) -> None:
@@ -231,9 +231,9 @@ def _check_new(step: Step) -> None:
     if os.path.isdir(folder):
         if files.read(f"{folder}/cgroup.procs").strip():
             raise Refused("is occupied by another process, expected an empty cgroup", path=folder)
-        for name in os.listdir(folder):
-            if os.path.isdir(f"{folder}/{name}"):
-                raise Refused(f"holds the cgroup {name}, expected an empty one", path=folder)
+        inner = os.path.basename(folders.first_inside(folder))
+        if inner:
+            raise Refused(f"holds the cgroup {inner}, expected an empty one", path=folder)
     while len(folder) > len(root):
         for name, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
             try:
