@@ -67,7 +67,7 @@ def turn(pid: int, rootfs: Rootfs, moves: "dict[str, str]") -> None:
     moves: old cgroup, as "<major>:<minor> <path as in /proc/PID/cgroup>" -> folder of the new
     one. Raises Refused.
     """
-    windows = _windows(pid, moves)
+    windows = windows_of(pid, moves)
     for window in windows:
         if not window.path.startswith(rootfs.path + "/"):
             message = f"shows the old cgroup outside the rootfs {rootfs.path}"
@@ -77,7 +77,8 @@ def turn(pid: int, rootfs: Rootfs, moves: "dict[str, str]") -> None:
         _in_namespace(pid, rootfs.path, windows)
 
 
-def _windows(pid: int, moves: "dict[str, str]") -> "list[Window]":
+def windows_of(pid: int, moves: "dict[str, str]") -> "list[Window]":
+    """The mounts in the namespace of `pid` that show an old cgroup. moves: as turn() takes them."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         lines = os.fsdecode(file.read()).split("\n")[:-1]
     found = []
