@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Optional
 
     from nri_hook.conf import Entry
+    from nri_hook.program import Program
 
 # What a plugin that ran into its deadline gets for its `delete`, in seconds.
 LATE_DELETE = 1.0
@@ -25,10 +26,13 @@ class Answer:
 
 
 class Call:
-    """A call of a plugin that ran. type: of the plugin. state, payload: what it was told."""
+    """A call of a plugin that ran. type, program: the plugin. state, payload: what it was told."""
 
-    def __init__(self, type: str, state: str, payload: bytes, outcome: process.Outcome) -> None:
-        self.type = type
+    def __init__(
+        self, program: "Program", state: str, payload: bytes, outcome: process.Outcome
+    ) -> None:
+        self.type = program.type
+        self.program = program
         self.state = state
         self.payload = payload
         self.outcome = outcome
@@ -118,7 +122,7 @@ class Chain:
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise
-        self.calls.append(Call(entry.type, request["state"], stdin, outcome))
+        self.calls.append(Call(found, request["state"], stdin, outcome))
         if outcome.late:
             if before:
                 self.late.append(index)

@@ -155,9 +155,9 @@ class Node:
         ]
 
 
-def command(*args):
-    """`nri-hook ARGS`, from the tree; what came of it."""
-    argv = [sys.executable, "-m", "nri_hook", *args]
+def command(*args, prefix=()):
+    """`nri-hook ARGS`, from the tree; what came of it. prefix: words before it."""
+    argv = [*prefix, sys.executable, "-m", "nri_hook", *args]
     done = subprocess.run(
         argv,
         cwd="/",
