@@ -56,6 +56,12 @@ def append(report: "Report") -> None:
     _rewrite(path, os.path.join(folder, name + CUT), line)
 
 
+def names(folder: str) -> "list[str]":
+    """The names of the records that there are logs of, or were. Raises OSError."""
+    stems = {e[: -len(end)] for e in os.listdir(folder) for end in (SUFFIX, CUT) if e.endswith(end)}
+    return sorted(stems)
+
+
 def read(path: str) -> "list[dict[str, Any]]":
     """The invocations in a log, the oldest first, without lines that are none. Raises OSError."""
     entries = []

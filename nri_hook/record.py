@@ -181,11 +181,17 @@ def _existing(path: str, name: str, deadline: float) -> "Optional[Record]":
     return record
 
 
-def folder(options: Options) -> str:
-    """The state folder, made where it is missing. Raises HookError where none can be had."""
+def place(options: Options) -> str:
+    """Where the state folder is, whether it is there or not."""
     path = options.state_dir
     if path == Options().state_dir and (os.geteuid() != 0 or trust.in_user_namespace()):
         path = f"/run/user/{_outer_uid()}/nri-hook"
+    return path
+
+
+def folder(options: Options) -> str:
+    """The state folder, made where it is missing. Raises HookError where none can be had."""
+    path = place(options)
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         status = os.stat(path)

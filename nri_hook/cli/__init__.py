@@ -6,10 +6,16 @@ import argparse
 import sys
 
 from nri_hook import hookfile
-from nri_hook.cli import gc, install, invoke, uninstall
+from nri_hook.cli import gc, install, invoke, log, uninstall
 from nri_hook.errors import HookError, UsageError, printable
 
-COMMANDS = {"install": install, "uninstall": uninstall, "gc": gc, "invoke": invoke}
+COMMANDS = {
+    "install": install,
+    "uninstall": uninstall,
+    "invoke": invoke,
+    "log": log,
+    "gc": gc,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
