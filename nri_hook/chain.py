@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # What a plugin that ran into its deadline gets for its `delete`, in seconds.
 LATE_DELETE = 1.0
 MAX_TAIL = 400
+# What ends in this is a Python plugin for a child of ours, and needs no x bit.
+HOSTED = ".py"
 
 
 class Answer:
@@ -43,7 +45,7 @@ class Chain:
         self.late: "list[int]" = []
         self.results: "list[dict[str, Any]]" = []
 
-    def create(
+    def invoke(
         self, request: "dict[str, Any]", deadline: float, before: "Callable[[], None]"
     ) -> "Optional[Answer]":
         """Call every plugin, until one fails; the winning answer, None where none was given.
@@ -91,7 +93,7 @@ class Chain:
     ) -> "dict[str, Any]":
         """Call one plugin; its checked answer. Raises HookError."""
         entry = self.entries[index]
-        path = find(entry.type, self.folders)
+        found = find(entry.type, self.folders)
         now = time.monotonic()
         if now >= deadline:
             raise HookError("no time is left for it", plugin=entry.type)
@@ -103,7 +105,7 @@ class Chain:
         try:
             if before:
                 before()
-            outcome = _run(entry.type, path, stdin, deadline)
+            outcome = _run(entry.type, found, stdin, deadline)
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise
@@ -114,13 +116,13 @@ class Chain:
             raise HookError(
                 f"killed: no answer within {deadline - now:.3g} s{_tail(outcome.errors)}",
                 plugin=entry.type,
-                path=path,
+                path=found.path,
             )
         if outcome.flooded:
             raise HookError(
                 f"killed: its answer is larger than {process.MAX_OUTPUT} bytes",
                 plugin=entry.type,
-                path=path,
+                path=found.path,
             )
         return self._judge(entry.type, outcome, request)
 
@@ -144,31 +146,51 @@ class Chain:
         return result
 
 
-def _run(plugin: str, path: str, stdin: bytes, deadline: float) -> process.Outcome:
+def _run(plugin: str, found: "Program", stdin: bytes, deadline: float) -> process.Outcome:
     try:
-        return process.run(path, [path, "invoke"], stdin, deadline)
+        if not found.hosted:
+            return process.run(found.path, [found.path, "invoke"], stdin, deadline)
+        from nri_hook import hosted
+
+        return process.attend(lambda fds, end: hosted.start(found.path, fds), stdin, deadline)
     except HookError as error:
-        raise HookError(error.args[0], plugin=plugin, path=path) from None
+        raise HookError(error.args[0], plugin=plugin, path=found.path) from None
 
 
-def find(type: str, folders: "list[str]") -> str:
-    """The executable of a plugin, the first in `folders`. Raises HookError where there is none,
-    where it cannot be run, or where others than root could have written it."""
+class Program:
+    """The file of a plugin. hosted: whether it is Python for a child of ours (hosted.py)."""
+
+    def __init__(self, path: str, hosted: bool) -> None:
+        self.path = path
+        self.hosted = hosted
+
+
+def find(type: str, folders: "list[str]") -> Program:
+    """The program of a plugin: in the first of `folders` that has one, TYPE before TYPE.py.
+
+    Raises HookError where there is none, where it cannot be run, or where others than root could
+    have written it.
+    """
     for folder in folders:
-        path = os.path.join(folder, type)
-        if os.path.lexists(path):
-            try:
-                fd = trust.open_file(path)
-            except HookError as error:
-                raise HookError(error.args[0], plugin=type, path=path) from None
-            except OSError as error:
-                raise HookError(error.strerror or "unreadable", plugin=type, path=path) from None
-            executable = os.fstat(fd).st_mode & 0o111
-            os.close(fd)
-            if not executable:
-                raise HookError(os.strerror(errno.EACCES), plugin=type, path=path)
-            return path
+        for suffix in ("", HOSTED):
+            path = os.path.join(folder, type + suffix)
+            if os.path.lexists(path):
+                _check(type, path, suffix == "")
+                return Program(path, suffix == HOSTED)
     raise HookError(f"not found in {', '.join(folders)}", plugin=type)
+
+
+def _check(type: str, path: str, executable: bool) -> None:
+    try:
+        fd = trust.open_file(path)
+    except HookError as error:
+        raise HookError(error.args[0], plugin=type, path=path) from None
+    except OSError as error:
+        raise HookError(error.strerror or "unreadable", plugin=type, path=path) from None
+    mode = os.fstat(fd).st_mode
+    os.close(fd)
+    if executable and not mode & 0o111:
+        raise HookError(os.strerror(errno.EACCES), plugin=type, path=path)
 
 
 def _status(outcome: process.Outcome) -> str:

@@ -86,7 +86,7 @@ class Creation:
     def run(self, deadline: float) -> None:
         """Call the chain, then place the container once. Raises HookError, all undone."""
         try:
-            answer = self.chain.create(self.request, deadline, self.save)
+            answer = self.chain.invoke(self.request, deadline, self.save)
             self.outcome = self._place(answer) if answer else "stays"
             self.save()
             self.mover.settle()

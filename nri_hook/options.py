@@ -29,6 +29,11 @@ class Options:
         self.state_dir = state_dir
         self.timeout = timeout
 
+    def plugin_path(self) -> "list[str]":
+        """Where plugins are looked for, in order; last those that come with the package."""
+        package = os.path.dirname(os.path.abspath(__file__))
+        return [*self.plugin_dirs, os.path.join(package, "plugins")]
+
     def flags(self) -> "list[str]":
         """The arguments that make these options out of the defaults."""
         default = Options()

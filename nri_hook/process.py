@@ -11,7 +11,11 @@ from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Callable, Optional
+
+    # Starts a process with these descriptors as 0, 1 and 2, before a deadline of
+    # time.monotonic(); its pid. Raises HookError.
+    Start = Callable[["tuple[int, int, int]", float], int]
 
 MAX_OUTPUT = 1 << 20
 MAX_ERRORS = 4096
@@ -64,17 +68,23 @@ def _was_given(name: str) -> bool:
 
 
 def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
-    """Run `path` in a session of its own until it ends or time.monotonic() passes `deadline`.
+    """Run the executable `path` in a session of its own until it ends or time.monotonic() passes
+    `deadline`.
 
     It gets its stdin, stdout and stderr from us and no other descriptor. Raises HookError where
     it cannot be started.
     """
+    return attend(lambda fds, end: _spawn(path, argv, fds, end), stdin, deadline)
+
+
+def attend(start_one: "Start", stdin: bytes, deadline: float) -> Outcome:
+    """The same for whatever `start_one` starts, in a session of its own. Raises HookError."""
     stdin_read, stdin_write = os.pipe()
     stdout_read, stdout_write = os.pipe()
     stderr_read, stderr_write = os.pipe()
     start = time.monotonic()
     try:
-        pid = _spawn(path, argv, (stdin_read, stdout_write, stderr_write), deadline)
+        pid = start_one((stdin_read, stdout_write, stderr_write), deadline)
     except BaseException:
         for fd in (stdin_write, stdout_read, stderr_read):
             os.close(fd)
@@ -92,6 +102,16 @@ def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
         plugin.close()
     plugin.outcome.seconds = time.monotonic() - start
     return plugin.outcome
+
+
+def close_others() -> None:
+    """Close every descriptor but the standard three."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:  # the descriptor of the listing itself
+                pass
 
 
 def _spawn(path: str, argv: "list[str]", fds: "tuple[int, int, int]", deadline: float) -> int:
@@ -234,10 +254,11 @@ def _kill(pid: int) -> None:
         descendants = psutil.Process(pid).children(recursive=True)
     except Exception:  # psutil missing or failing: the group is killed all the same
         pass
-    try:
-        os.killpg(pid, _signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    for kill in (os.kill, os.killpg):  # it may not have its session yet
+        try:
+            kill(pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
     for process in descendants:
         try:
             process.kill()  # psutil compares start times, so a reused pid is spared

@@ -4,7 +4,18 @@ import _signal  # type: ignore[import-not-found]
 import os
 import time
 
-from nri_hook import adoption, conf, deletion, log, oci, options, record, runtimes, strictjson
+from nri_hook import (
+    adoption,
+    conf,
+    deletion,
+    log,
+    oci,
+    options,
+    process,
+    record,
+    runtimes,
+    strictjson,
+)
 from nri_hook.chain import Chain
 from nri_hook.container import Container
 from nri_hook.creation import Creation
@@ -34,7 +45,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         report.source = draft.cgroups_path
         name = record.setup_name(draft.id)
         book = record.open_or_none(flags, name, deadline, report.notes)
-        chain = Chain(entries, list(flags.plugin_dirs))
+        chain = Chain(entries, flags.plugin_path())
         creation = Creation(draft, NativePlacement(draft), chain, book, report)
         creation.finish_former(deadline)
         creation.run(deadline)
@@ -62,7 +73,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
         report.notes.append("called twice for one container: the hook is registered twice")
         report.succeed(book.document["outcome"])
         return
-    chain = Chain(entries, list(flags.plugin_dirs))
+    chain = Chain(entries, flags.plugin_path())
     creation = Creation(container, LiveMove(container), chain, book, report)
     creation.finish_former(deadline)
     former = record.find_setup(flags, state.id, deadline) if book.name else None
@@ -161,12 +172,7 @@ def _settle() -> None:
         if fd > 2:
             break
         os.set_inheritable(fd, True)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            try:
-                os.close(int(name))
-            except OSError:  # the descriptor of the listing itself
-                pass
+    process.close_others()
     os.chdir("/")
 
 

@@ -16,12 +16,16 @@ from support import cgroups
 from support.cases import cases
 from support.commands import read
 
+import nri_hook
+
 hostonly = pytest.mark.hostonly  # for time
 # What a plugin may take where it is to be late: a guest is slow.
 TIMEOUT = 4 if cgroups.pure_v2() else 1
 # More than any create here needs, less than the 40 after which runc itself ends a hook.
 SECONDS = 25
 FOREVER = 600
+# The plugins that come with the package are looked for last.
+OWN = os.path.join(os.path.dirname(nri_hook.__file__), "plugins")
 CREATED = [("first", "create"), ("bad", "create"), ("last", "create")]
 ALL_DELETED = [("last", "delete"), ("bad", "delete"), ("first", "delete")]
 TYPE = (
@@ -34,20 +38,21 @@ class Trial:
     """One container with the chain first, bad, last, and what becomes of its create.
 
     bad: a script or None for a plugin that the test puts there itself. canary: a file that
-    self.trap() executables write.
+    self.trap() executables write. hosted: whether bad is a Python plugin that the hook hosts.
     """
 
-    def __init__(self, scene, node, runtime, log):
+    def __init__(self, scene, node, runtime, log, hosted=False):
         self.scene, self.node, self.runtime, self.log = scene, node, runtime, log
         self.id = scene.name
         self.installed = False
         self.bundle = scene.bundle()
-        self.path = f"{node.plugin_dir}/bad"
+        self.hosted = hosted
+        self.path = f"{node.plugin_dir}/bad" + (".py" if hosted else "")
         self.canary = f"{scene.folder}/canary"
         self.first, self.last = node.plugin("first"), node.plugin("last")
 
     def bad(self, script):
-        return self.node.plugin("bad", script)
+        return self.node.plugin("bad", script, hosted=self.hosted)
 
     def answers(self, cgroups_path):
         return self.bad({"create": {"result": {"cgroupsPath": cgroups_path}}})
@@ -116,14 +121,25 @@ def assert_soon(holds, found, seconds=3):
 
 
 @pytest.fixture
-def trial(scene, node, runc, log):
-    return Trial(scene, node, runc, log)
+def trial(scene, node, runc, log, request):
+    return Trial(scene, node, runc, log, is_hosted(request))
 
 
 @pytest.fixture
-def impatient(scene, runc, log):
+def impatient(scene, runc, log, request):
     """A trial whose whole chain has little time; after 10 seconds more runc ends the hook."""
-    return Trial(scene, scene.node(["--timeout", f"{2 * TIMEOUT}"]), runc, log)
+    node = scene.node(["--timeout", f"{2 * TIMEOUT}"])
+    return Trial(scene, node, runc, log, is_hosted(request))
+
+
+def is_hosted(request):
+    return getattr(request, "param", "executable") == "hosted"
+
+
+def either(fixture="trial"):
+    """For a test with an executable, and with a hosted plugin that does the same."""
+    kinds = ["executable", pytest.param("hosted", marks=hostonly)]
+    return pytest.mark.parametrize(fixture, kinds, indirect=True)
 
 
 NO_JSON = "its answer: empty, expected a JSON document"
@@ -192,6 +208,7 @@ BAD_ANSWERS = {
 }
 
 
+@either()
 @pytest.mark.parametrize("script, line", cases(BAD_ANSWERS, ["half"]))
 def test_a_bad_answer(trial, script, line):
     trial.bad({"create": script})
@@ -211,6 +228,7 @@ def test_an_answer_about_another_process(trial):
     assert trial.calls() == [*CREATED[:2], *ALL_DELETED[1:]]
 
 
+@either()
 def test_an_answer_of_100_MB(trial):
     trial.bad({"create": {"flood": 100_000_000, "linger": FOREVER}})
     trial.configure()
@@ -221,6 +239,7 @@ def test_an_answer_of_100_MB(trial):
     assert trial.calls() == [*CREATED[:2], *ALL_DELETED[1:]]
 
 
+@either()
 @hostonly
 def test_what_fails_in_delete_too(trial):
     """The others still get theirs, and the line says both."""
@@ -292,6 +311,7 @@ NO_PLACES = {
 }
 
 
+@either()
 @pytest.mark.parametrize("answer, line", cases(NO_PLACES, ["/", "control-file-above"]))
 def test_an_answer_that_is_no_place(trial, answer, line):
     def filled(text):
@@ -412,6 +432,7 @@ def test_a_frozen_place(trial, switch, frozen, thawed, above):
     assert trial.calls() == [*CREATED, *ALL_DELETED]
 
 
+@either()
 @hostonly
 def test_a_plugin_that_kills_the_container(trial):
     bad = trial.bad(
@@ -468,7 +489,7 @@ def replaced(trial, make):
 
 # How the trap in the place of bad is spoilt -> what is said.
 UNSAFE = {
-    "missing": (lambda t: os.unlink(t.path), "not found in {plugins}"),
+    "missing": (lambda t: os.unlink(t.path), "not found in {plugins}, {own}"),
     "written-by-all": (
         lambda t: os.chmod(t.path, 0o777),
         "{bad}: file bad may be written by others (mode 0777)",
@@ -526,7 +547,7 @@ def test_a_plugin_that_must_not_or_cannot_run(trial, spoil, line):
     spoil(trial)
     trial.configure()
     line = line.replace("{bad}", trial.path)
-    line = line.replace("{plugins}", trial.node.plugin_dir)
+    line = line.replace("{plugins}", trial.node.plugin_dir).replace("{own}", OWN)
     assert trial.fails() == f"plugin bad: {line}; undone: delete sent to first"
     assert trial.calls() == [("first", "create"), ("first", "delete")]
 
@@ -621,7 +642,7 @@ def test_plugins_do_not_come_from_path(trial):
         trial.trap(f"{evil}/{name}")
     with_environment(trial, f"PATH={evil}:/usr/bin:/bin")
     trial.configure()
-    line = f"plugin bad: not found in {trial.node.plugin_dir}"
+    line = f"plugin bad: not found in {trial.node.plugin_dir}, {OWN}"
     assert trial.fails() == f"{line}; undone: delete sent to first"
     assert trial.first.call("create")["environment"]["PATH"] == f"{evil}:/usr/bin:/bin"
 
@@ -662,6 +683,7 @@ def late(path, seconds):
     return f"plugin bad: {path}: killed: no answer within {seconds} s"
 
 
+@either("impatient")
 @hostonly
 def test_a_plugin_that_sleeps_for_ever(impatient):
     """The chain's time is what it gets, and one second for its delete."""
@@ -694,6 +716,7 @@ def test_a_timeout_is_of_one_plugin_only(trial):
     trial.runtime.delete(trial.id).check()
 
 
+@either()
 @hostonly
 def test_what_a_late_plugin_said_and_wrote_goes_with_it(trial):
     """A whole answer counts only once the plugin has ended; its last words are shown."""
@@ -704,6 +727,7 @@ def test_what_a_late_plugin_said_and_wrote_goes_with_it(trial):
     assert said.startswith(f"{late(trial.path, TIMEOUT)}, stderr: waiting for a lock; undone: ")
 
 
+@either()
 @hostonly
 def test_a_plugin_that_hangs_in_delete_keeps_within_the_hook_s_own_time(trial):
     """8 of the 10 seconds that the hook file's timeout allows beyond the chain's."""
@@ -730,6 +754,7 @@ if name == "two":
 """
 
 
+@either()
 def test_what_a_late_plugin_started_is_killed_with_it(trial):
     """Children in sessions of their own too, and theirs."""
     marker = f"{trial.id}-descendant"
@@ -754,6 +779,7 @@ def test_what_a_late_plugin_started_is_killed_with_it(trial):
     assert trial.scene.left_processes() == trial.scene.left_cgroups() == trial.node.left() == []
 
 
+@either("impatient")
 @pytest.mark.skipif(cgroups.pure_v2(), reason="needs a v1 freezer, in which nothing can be killed")
 def test_a_plugin_that_does_not_even_die(impatient):
     """One in a frozen cgroup of v1, or waiting for a dead file server: it is not waited for."""
@@ -774,6 +800,7 @@ def test_a_plugin_that_does_not_even_die(impatient):
     assert impatient.runtime.state(impatient.id) is None
 
 
+@either()
 @pytest.mark.parametrize(
     "keep", cases({"stdout": ([1],), "stderr": ([2],), "both": ([1, 2],)}, ["both"])
 )
@@ -833,6 +860,7 @@ os._exit(0)
 """
 
 
+@either()
 @hostonly
 def test_a_child_that_answers_for_its_parent_has_the_grace_for_it(trial):
     trial.bad({"create": {"python": ANSWER_LATER.format(seconds=0.02)}})

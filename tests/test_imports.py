@@ -140,6 +140,15 @@ def test_a_stage_that_has_plugins(stage, node, container):
     assert [len(plugin.calls("delete")) for plugin in plugins] == [1, 1, 1]
 
 
+def test_a_hosted_plugin(stage, node, container):
+    """Beside what the plugin itself imports, which is its own matter and in its own process."""
+    node.hosted("plain", "from nri_hook import skel\nskel.run(lambda request: None)\n")
+    node.configure("plain")
+    assert stage("createRuntime", container) - {"marshal"} <= ALLOWED
+    assert stage("poststop", container) - {"marshal"} <= ALLOWED
+    assert stage.said == ""
+
+
 def test_precreate(stage, node, scene):
     config = {"linux": {"cgroupsPath": f"{scene.cgroup}/libpod-{'ab' * 32}"}}
     assert stage("precreate", config) <= ALLOWED

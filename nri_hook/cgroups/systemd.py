@@ -31,8 +31,6 @@ MANAGER = (
 SECONDS = 10.0
 PAUSE = 0.005
 PAGE = os.sysconf("SC_PAGE_SIZE")
-# Above every descriptor of the hook, which starts with three and opens a handful.
-MAX_FD = 256
 # Properties of the old scope that no control file shows.
 COPIED = (
     "CPUAccounting",
@@ -88,7 +86,8 @@ class Holder:
             try:
                 # Nothing else stays open here: not the other holder's pipe, nor the runtime's.
                 os.dup2(read, 0)
-                os.closerange(1, MAX_FD)
+                os.closerange(1, 3)
+                process.close_others()
                 os.read(0, 1)
             finally:  # an interrupt too, which is our parent's to deal with
                 os._exit(0)

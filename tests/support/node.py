@@ -36,9 +36,16 @@ class Node:
         for path in (folder, self.conf_dir, self.plugin_dir, self.hooks_dir, self.played):
             os.makedirs(path, 0o755)
 
-    def plugin(self, type, script=None, folder=None):
+    def plugin(self, type, script=None, folder=None, hosted=False):
         """A programmable plugin; see Plugin."""
-        return Plugin(folder or self.plugin_dir, type, self.played, script)
+        return Plugin(folder or self.plugin_dir, type, self.played, script, hosted)
+
+    def hosted(self, type, text, folder=None):
+        """A Python plugin with this text, for the hook to host; its path."""
+        path = os.path.join(folder or self.plugin_dir, f"{type}.py")
+        with open(path, "w") as file:
+            file.write(text)
+        return path
 
     def executable(self, type, text, folder=None):
         """A plugin with this text, for what the programmable one cannot do; its path."""

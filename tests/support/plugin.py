@@ -22,10 +22,11 @@ class Plugin:
     and "deaf": true beside the states: stdin is not read at all.
     """
 
-    def __init__(self, folder, type, data, script=None):
-        """folder: where the executable goes. data: where the notes go, one folder per type."""
+    def __init__(self, folder, type, data, script=None, hosted=False):
+        """folder: where the executable goes. data: where the notes go, one folder per type.
+        hosted: whether it is a Python plugin for the hook to host, and no executable."""
         self.type = type
-        self.path = os.path.join(folder, type)
+        self.path = os.path.join(folder, f"{type}.py" if hosted else type)
         self.folder = os.path.join(data, type)
         os.makedirs(f"{self.folder}/calls", exist_ok=True)
         self.play(script or {})
@@ -33,8 +34,9 @@ class Plugin:
             program = file.read()
         with open(self.path, "w") as file:
             python = os.path.realpath(sys.executable)
-            file.write(f"#!{python} -IS\nFOLDER = {self.folder!r}\n{program}")
-        os.chmod(self.path, 0o755)
+            file.write("" if hosted else f"#!{python} -IS\n")
+            file.write(f"FOLDER = {self.folder!r}\nHOSTED = {hosted}\n{program}")
+        os.chmod(self.path, 0o644 if hosted else 0o755)
 
     def play(self, script):
         """Take another script from now on."""

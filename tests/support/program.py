@@ -1,4 +1,4 @@
-# The body of every programmable plugin; plugin.py puts a first line and FOLDER before it.
+# The body of every programmable plugin; plugin.py puts FOLDER and HOSTED before it.
 # It notes down how it was called, then does what FOLDER/script.json says for the state.
 # ruff: noqa: F821
 import json
@@ -31,8 +31,7 @@ def main():
         "payload": payload,
         "raw": raw.decode("utf-8", "backslashreplace"),
         "argv": sys.argv,
-        # Not os.environ: Python itself adds LC_CTYPE in the C locale.
-        "environment": dict(e.split("=", 1) for e in text("/proc/self/environ").split("\0")[:-1]),
+        "environment": environment(),
         "cwd": os.getcwd(),
         "umask": umask,
         "fds": fds,
@@ -88,6 +87,13 @@ def act(script, payload):
     if "signal" in script:
         os.kill(os.getpid(), script["signal"])
     os._exit(script.get("exit", 0))
+
+
+def environment():
+    if HOSTED:  # /proc tells what the hook was started with
+        return dict(os.environ)
+    # Not os.environ: Python itself adds LC_CTYPE in the C locale.
+    return dict(e.split("=", 1) for e in text("/proc/self/environ").split("\0")[:-1])
 
 
 def fill(answer, payload):
