@@ -115,9 +115,10 @@ class Request:
     def controls(self) -> "Controls":
         """The container's control files. Raises HookError where it has no cgroup of its own, or is
         not there (State.SETUP)."""
-        from nri_hook.cgroups import controls
+        from nri_hook.cgroups.controls import Controls
 
-        return controls.of_container(self.spec.cgroups_path, self.spec.cgroups, self.pid)
+        spec = self.spec
+        return Controls(spec.cgroups_path, spec.cgroups, self.pid, self.state == State.CREATE)
 
 
 class Result:
