@@ -1,10 +1,8 @@
 """The plugins in order: each sees the answers of those before, the last cgroupsPath wins."""
 
-import errno
-import os
 import time
 
-from nri_hook import payload, process, trust
+from nri_hook import payload, process, program
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 # What a plugin that ran into its deadline gets for its `delete`, in seconds.
 LATE_DELETE = 1.0
 MAX_TAIL = 400
-# What ends in this is a Python plugin for a child of ours, and needs no x bit.
-HOSTED = ".py"
 
 
 class Answer:
@@ -33,7 +29,8 @@ class Chain:
 
     calls: (plugin type, milliseconds) of every call made here. notes: lines worth logging that
     are no failures. called: indexes into `entries` of those that got create or setup, in order.
-    results: their answers. late: those of `called` that ran into their deadline.
+    results: their answers. last_answers: those to `delete`, in the order of these calls. late:
+    those of `called` that ran into their deadline.
     """
 
     def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
@@ -44,6 +41,7 @@ class Chain:
         self.called: "list[int]" = []
         self.late: "list[int]" = []
         self.results: "list[dict[str, Any]]" = []
+        self.last_answers: "list[dict[str, Any]]" = []
 
     def invoke(
         self, request: "dict[str, Any]", deadline: float, before: "Callable[[], None]"
@@ -79,6 +77,7 @@ class Chain:
             except HookError as error:
                 errors.append(error)
                 continue
+            self.last_answers.append(result)
             if result.get("cgroupsPath"):
                 self.notes.append(f"plugin {result['plugin']}: its cgroupsPath is passed over")
         return errors
@@ -93,7 +92,7 @@ class Chain:
     ) -> "dict[str, Any]":
         """Call one plugin; its checked answer. Raises HookError."""
         entry = self.entries[index]
-        found = find(entry.type, self.folders)
+        found = program.find(entry.type, self.folders)
         now = time.monotonic()
         if now >= deadline:
             raise HookError("no time is left for it", plugin=entry.type)
@@ -105,7 +104,7 @@ class Chain:
         try:
             if before:
                 before()
-            outcome = _run(entry.type, found, stdin, deadline)
+            outcome = found.run(stdin, deadline)
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise
@@ -144,53 +143,6 @@ class Chain:
         if outcome.status != 0:
             self.notes.append(f"plugin {plugin}: a good answer{_status(outcome)}")
         return result
-
-
-def _run(plugin: str, found: "Program", stdin: bytes, deadline: float) -> process.Outcome:
-    try:
-        if not found.hosted:
-            return process.run(found.path, [found.path, "invoke"], stdin, deadline)
-        from nri_hook import hosted
-
-        return process.attend(lambda fds, end: hosted.start(found.path, fds), stdin, deadline)
-    except HookError as error:
-        raise HookError(error.args[0], plugin=plugin, path=found.path) from None
-
-
-class Program:
-    """The file of a plugin. hosted: whether it is Python for a child of ours (hosted.py)."""
-
-    def __init__(self, path: str, hosted: bool) -> None:
-        self.path = path
-        self.hosted = hosted
-
-
-def find(type: str, folders: "list[str]") -> Program:
-    """The program of a plugin: in the first of `folders` that has one, TYPE before TYPE.py.
-
-    Raises HookError where there is none, where it cannot be run, or where others than root could
-    have written it.
-    """
-    for folder in folders:
-        for suffix in ("", HOSTED):
-            path = os.path.join(folder, type + suffix)
-            if os.path.lexists(path):
-                _check(type, path, suffix == "")
-                return Program(path, suffix == HOSTED)
-    raise HookError(f"not found in {', '.join(folders)}", plugin=type)
-
-
-def _check(type: str, path: str, executable: bool) -> None:
-    try:
-        fd = trust.open_file(path)
-    except HookError as error:
-        raise HookError(error.args[0], plugin=type, path=path) from None
-    except OSError as error:
-        raise HookError(error.strerror or "unreadable", plugin=type, path=path) from None
-    mode = os.fstat(fd).st_mode
-    os.close(fd)
-    if executable and not mode & 0o111:
-        raise HookError(os.strerror(errno.EACCES), plugin=type, path=path)
 
 
 def _status(outcome: process.Outcome) -> str:

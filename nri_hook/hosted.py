@@ -73,6 +73,10 @@ def _settle(
         except OSError:  # that of the listing
             pass
     os.umask(0o022)
+    # Of its own: a client's may hold what was written or read before the fork.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     if os.environ != environment:
         for name in set(os.environ).difference(environment):
             del os.environ[name]

@@ -191,6 +191,11 @@ def parse_config(data: bytes, path: str) -> "dict[str, Any]":
         document = strictjson.loads(data)
     except strictjson.JSONError as error:
         raise HookError(str(error), path=path) from None
+    return check_config(document, path)
+
+
+def check_config(document: "Any", path: str) -> "dict[str, Any]":
+    """The decoded document of a config.json, if it is one. Raises HookError."""
     if not _config_well_formed(document):
         raise invalid("config", document, path=path)
     checked: "dict[str, Any]" = document

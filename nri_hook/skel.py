@@ -113,12 +113,12 @@ class Request:
         return Result(plugin, self.version)
 
     def controls(self) -> "Controls":
-        """The container's control files. Raises HookError where it has no cgroup of its own, or is
-        not there (State.SETUP)."""
+        """The container's own control files, by one name each. Raises HookError where it has no
+        cgroup of its own, or none yet (State.SETUP)."""
         from nri_hook.cgroups.controls import Controls
 
-        spec = self.spec
-        return Controls(spec.cgroups_path, spec.cgroups, self.pid, self.state == State.CREATE)
+        creating = self.state == State.CREATE
+        return Controls(self.spec.cgroups_path, self.spec.cgroups, self.pid, creating)
 
 
 class Result:

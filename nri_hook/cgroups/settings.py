@@ -141,6 +141,16 @@ def read(folder: str, names: "Iterable[str]") -> "dict[str, str]":
         os.close(fd)
 
 
+def differing(
+    present: "dict[str, File]", given: "dict[str, str]", inherited: "set[str]"
+) -> "list[str]":
+    """The settings among `present` that have to be carried to a cgroup with the settings `given`,
+    in the order in which the kernel wants them. inherited: those that it has from its parent."""
+    wanted = texts(present)
+    names = [n for n in wanted if wanted[n] != given.get(n) and n not in inherited]
+    return sorted(names, key=_order)
+
+
 def carry(
     old: str,
     new: str,
@@ -156,8 +166,7 @@ def carry(
     setting is taken from `old`. Raises Refused with the name of the file.
     """
     wanted = texts(present)
-    names = [n for n in wanted if wanted[n] != given.get(n) and n not in inherited]
-    names.sort(key=_order)
+    names = differing(present, given, inherited)
     for name in names:
         if name not in given:
             raise Refused("is not there, but the present cgroup has it", path=f"{new}/{name}")

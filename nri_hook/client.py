@@ -1,0 +1,127 @@
+"""For those who call plugins: the chain of the host configuration, as the Go package's Client.
+
+    from nri_hook.client import Client, Task
+
+    client = Client()
+    results = client.invoke(Task("redis", pid, config), State.CREATE)
+
+The hook runs its plugins through the same chain. It moves containers too; a client's caller does
+with the answers what it likes.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from nri_hook import conf, oci, payload, skel
+from nri_hook.cgroups import hierarchies, places
+from nri_hook.chain import Chain
+from nri_hook.errors import HookError
+from nri_hook.options import Options
+from nri_hook.sandbox import Sandbox
+from nri_hook.skel import Result, State
+
+_DEFAULT = Options()
+
+__all__ = ["Client", "HookError", "Result", "Sandbox", "State", "Task", "request_for"]
+
+
+class Task:
+    """A container. id: its name. pid: of its first process, skel.NO_PID where there is none.
+    config: its config.json, decoded (runtime-spec, config.md)."""
+
+    def __init__(self, id: str, pid: int, config: "dict[str, Any]") -> None:
+        """Raises HookError where it is no config."""
+        self.id = id
+        self.pid = pid
+        self.bundle = oci.Bundle("", oci.check_config(config, "config"))
+
+
+class Client:
+    """The plugins of a host configuration, read when it is made.
+
+    conf_dir, plugin_dirs: as the hook's flags, the package's own plugins come last. timeout:
+    seconds for the whole chain. A plugin runs as under the hook; until it has ended this process
+    has another working folder and umask, and hosted plugins are forked from it, so that a program
+    of several threads is better off with a process for this.
+    """
+
+    def __init__(
+        self,
+        conf_dir: str = _DEFAULT.conf_dir,
+        plugin_dirs: "tuple[str, ...]" = _DEFAULT.plugin_dirs,
+        timeout: float = _DEFAULT.timeout,
+    ) -> None:
+        """Raises HookError where the configuration is wrong."""
+        self._folders = Options(plugin_dirs=plugin_dirs).plugin_path()
+        self._entries = conf.load(conf_dir)
+        self._timeout = timeout
+
+    def plugins(self) -> "list[str]":
+        """The types of the plugins, in order."""
+        return [entry.type for entry in self._entries]
+
+    def invoke(self, task: Task, state: str) -> "list[Result]":
+        """Call every plugin for a container outside any pod; their answers, in the order of calls.
+
+        state: one of State; State.DELETE calls them in reverse, and all of them. Raises HookError
+        at the first failure, of which `plugin` says whose it is; those that were called for a
+        setup or a create then get `delete`.
+        """
+        return self._invoke(task, state, None)
+
+    def invoke_with_sandbox(self, task: Task, state: str, sandbox: Sandbox) -> "list[Result]":
+        """The same for a container of a pod, or with the id of the task for the pod's sandbox."""
+        return self._invoke(task, state, sandbox)
+
+    def _invoke(self, task: Task, state: str, sandbox: "Optional[Sandbox]") -> "list[Result]":
+        if state not in payload.STATES:
+            raise HookError(f"state {state!r}: expected one of {', '.join(payload.STATES)}")
+        request = request_for(task, state, sandbox)
+        chain = Chain(self._entries, self._folders)
+        with _from_the_root():
+            call = self._delete if state == State.DELETE else self._call
+            answers = call(chain, request)
+        return [Result.of(answer) for answer in answers]
+
+    def _call(self, chain: Chain, request: "dict[str, Any]") -> "list[dict[str, Any]]":
+        try:
+            chain.invoke(request, time.monotonic() + self._timeout, lambda: None)
+        except HookError:
+            if request["state"] in (State.SETUP, State.CREATE):
+                gone = dict(request, state=State.DELETE, pid=skel.NO_PID)
+                chain.delete(gone, time.monotonic() + self._timeout)
+            raise
+        return chain.results
+
+    def _delete(self, chain: Chain, request: "dict[str, Any]") -> "list[dict[str, Any]]":
+        chain.called = list(range(len(self._entries)))
+        for error in chain.delete(request, time.monotonic() + self._timeout):
+            raise error
+        return chain.last_answers
+
+
+def request_for(
+    task: Task, state: str, sandbox: "Optional[Sandbox]" = None
+) -> "dict[str, Any]":
+    """The payload for a task, as JSON has it, without `conf` and `results`. Raises HookError."""
+    alive = task.pid > 0
+    membership = hierarchies.membership(task.pid) if alive else {}
+    path = task.bundle.cgroups_path or places.default_path(task.id, membership)
+    pid = task.pid if alive else skel.NO_PID
+    spec = payload.spec(task.bundle, path, membership, pid)
+    return payload.request(state, task.id, pid, spec, sandbox)
+
+
+@contextlib.contextmanager
+def _from_the_root() -> "Iterator[None]":
+    """Plugins start in the folder /, which only their parent can see to."""
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)

@@ -1,0 +1,130 @@
+"""nri_hook.client, for consumers: the chain without a hook. The plugins are real executables."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from nri_hook.client import Client, HookError, Sandbox, State, Task
+from nri_hook.skel import NO_PID
+
+CONFIG = {
+    "annotations": {"qos.class": "ls"},
+    "linux": {
+        "cgroupsPath": "/nri-test-x/redis",
+        "resources": {"memory": {"limit": 1024}},
+        "namespaces": [{"type": "pid"}, {"type": "network"}],
+    },
+}
+
+
+@pytest.fixture
+def client(node):
+    """Make a client for this configuration."""
+
+    def client(*entries, **options):
+        node.configure(*entries)
+        return Client(node.conf_dir, (node.plugin_dir,), **options)
+
+    return client
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen(["sleep", "60"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def test_the_answers_of_all_in_order(node, client, sleeper):
+    first = node.plugin("first", {"create": {"result": {"metadata": {"a": "b"}}}})
+    second = node.plugin("second", {"create": {"result": {"cgroupsPath": "/qos"}}}, hosted=True)
+    found = client({"type": "first", "conf": [1]}, second)
+    assert found.plugins() == ["first", "second"]
+    results = found.invoke(Task("redis", sleeper, CONFIG), State.CREATE)
+    assert [(r.plugin, r.metadata, r.cgroups_path) for r in results] == [
+        ("first", {"a": "b"}, ""),
+        ("second", {}, "/qos"),
+    ]
+    payload = first.call("create")["payload"]
+    assert (payload["id"], payload["pid"], payload["conf"]) == ("redis", sleeper, [1])
+    assert payload["spec"]["namespaces"]["net"] == f"/proc/{sleeper}/ns/net"
+    assert payload["spec"]["cgroups"] and "sandboxID" not in payload
+    results = second.call("create")["payload"]["results"]
+    assert results == [{"plugin": "first", "version": "0.1", "metadata": {"a": "b"}}]
+
+
+@pytest.mark.parametrize("state", [State.PAUSE, State.RESUME, State.UPDATE, State.SETUP])
+def test_every_other_state_goes_forward(node, client, state):
+    plugins = node.plugin("first"), node.plugin("second")
+    client(*plugins).invoke(Task("redis", NO_PID, CONFIG), state)
+    assert node.calls() == [("first", state), ("second", state)]
+    spec = plugins[0].call(state)["payload"]["spec"]
+    assert (spec["namespaces"], spec["cgroups"]) == ({}, {})
+
+
+def test_delete_goes_backward_and_to_all(node, client):
+    script = {"delete": {"result": {"metadata": {"gone": "yes"}}}}
+    plugins = node.plugin("first", script), node.plugin("second")
+    results = client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.DELETE)
+    assert [(r.plugin, r.metadata) for r in results] == [("second", {}), ("first", {"gone": "yes"})]
+    plugins[1].play({"delete": {"exit": 1, "print": ""}})
+    with pytest.raises(HookError, match="plugin second: its answer: empty"):
+        client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.DELETE)
+    assert node.calls()[2:] == [("second", "delete"), ("first", "delete")]
+
+
+@pytest.mark.parametrize("state, undone", [(State.CREATE, True), (State.UPDATE, False)])
+def test_the_first_failure_ends_it(node, client, state, undone):
+    script = {state: {"result": {"error": "no room"}}}
+    plugins = node.plugin("first"), node.plugin("bad", script), node.plugin("last")
+    with pytest.raises(HookError, match="plugin bad: says: no room") as caught:
+        client(*plugins).invoke(Task("redis", NO_PID, CONFIG), state)
+    assert caught.value.plugin == "bad"
+    deleted = [("bad", "delete"), ("first", "delete")] if undone else []
+    assert node.calls() == [("first", state), ("bad", state), *deleted]
+
+
+def test_a_sandbox_and_its_labels(node, client):
+    plugin = node.plugin("some")
+    task = Task("redis", NO_PID, CONFIG)
+    client(plugin).invoke_with_sandbox(task, State.CREATE, Sandbox("pod", {"app": "web"}))
+    payload = plugin.call("create")["payload"]
+    assert (payload["sandboxID"], payload["labels"]) == ("pod", {"app": "web"})
+
+
+def test_a_plugin_runs_as_under_the_hook(node, client, scene, monkeypatch):
+    monkeypatch.chdir(scene.folder)
+    monkeypatch.setenv("LD_NOTHING", "x")
+    plugin = node.plugin("some")
+    client(plugin).invoke(Task("redis", NO_PID, CONFIG), State.CREATE)
+    assert os.getcwd() == scene.folder
+    call = plugin.call("create")
+    assert (call["cwd"], call["umask"], set(call["fds"])) == ("/", 0o022, {"0", "1", "2"})
+    assert "LD_NOTHING" not in call["environment"]
+
+
+def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
+    with pytest.raises(HookError, match="/linux: expected an object"):
+        Task("redis", NO_PID, {"linux": []})
+    with pytest.raises(HookError, match="state 'start': expected one of setup, create, "):
+        client().invoke(Task("redis", NO_PID, CONFIG), "start")
+    with pytest.raises(HookError, match="no such process"):
+        client().invoke(Task("redis", 2**22 + 1, CONFIG), State.CREATE)
+    with pytest.raises(HookError, match="plugin missing: not found in "):
+        client("missing").invoke(Task("redis", NO_PID, CONFIG), State.CREATE)
+    node.executable("slow", "#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(HookError, match="plugin slow: .*no answer within 0.3 s"):
+        client("slow", timeout=0.3).invoke(Task("redis", NO_PID, CONFIG), State.UPDATE)
+    with open(f"{node.conf_dir}/conf.json", "w") as file:
+        json.dump({"version": "2"}, file)
+    with pytest.raises(HookError, match="/version: expected"):
+        Client(node.conf_dir, (node.plugin_dir,))
+
+
+def test_without_a_configuration_there_is_nothing_to_call(scene):
+    found = Client(f"{scene.folder}/nothing")
+    assert found.plugins() == []
+    assert found.invoke(Task("redis", NO_PID, CONFIG), State.CREATE) == []
