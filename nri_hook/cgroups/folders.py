@@ -45,9 +45,9 @@ def make(
 ) -> bool:
     """Make the folder of `cgroup` and all above it; whether the last one is new.
 
-    claim: what the mark says, who made it. controllers: to be enabled for it (v2). guard: a
-    folder of root's alone, to be locked in between. Raises Left where we may not write, Refused,
-    or HookError.
+    claim: what the mark says, who made it; "" for none. controllers: to be enabled for it (v2).
+    guard: a folder of root's alone, to be locked until it is marked. Raises Left where we may not
+    write, Refused, or HookError.
     """
     chain = _chain(hierarchy, cgroup)
     for _ in range(TRIES):
@@ -63,6 +63,17 @@ def make(
         except FileNotFoundError:
             time.sleep(PAUSE)
     raise HookError("vanishes again and again while it is being made", path=chain[-1])
+
+
+def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
+    """Make the folder of `cgroup` and all above it for the node: nobody's mark is on it, so that
+    it stays when it is empty. controllers: as for make(), which is also what it raises."""
+    _prepare_parent(hierarchy, hierarchy.mount, controllers)
+    make(hierarchy, cgroup, "", controllers, "")
+    try:
+        os.removexattr(hierarchy.folder(cgroup), MARK)
+    except OSError:  # it has none
+        pass
 
 
 def remove(
@@ -193,6 +204,8 @@ def _make_one(folder: str, claim: str, guard: str, is_leaf: bool) -> bool:
     containers would take it for theirs."""
     if os.path.isdir(folder) and (not is_leaf or mark_of(folder)):
         return False
+    if not claim:
+        return _make_marked(folder, claim)
     lock = _lock(guard)
     try:
         return _make_marked(folder, claim)
@@ -232,7 +245,8 @@ def _make_marked(folder: str, claim: str) -> bool:
             raise
         raise files.failed(error, folder, "cannot be made") from None
     os.chmod(folder, 0o755)
-    mark(folder, claim)
+    if claim:
+        mark(folder, claim)
     return True
 
 

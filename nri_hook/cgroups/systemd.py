@@ -184,6 +184,16 @@ def set_properties(unit: str, wanted: "dict[str, tuple[str, Any]]") -> None:
     _call(*MANAGER, "SetUnitProperties", "sba(sv)", unit, "true", *words)
 
 
+def set_slice(slice: str, wanted: "dict[str, tuple[str, Any]]") -> None:
+    """Start a slice with these properties; one that is there gets them. Raises Refused."""
+    try:
+        words = [slice, "fail", *_property_words(wanted)]
+        _call(*MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", *words, "0")
+    except Refused:  # it is there, or has a unit file
+        set_properties(slice, wanted)
+        _call(*MANAGER, "StartUnit", "ss", slice, "replace")
+
+
 def wait_gone(folder: str, deadline: float, by_force: bool) -> "Optional[HookError]":
     """Wait for systemd to remove a scope that has become empty; what is wrong where it stays.
 

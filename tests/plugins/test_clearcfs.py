@@ -1,0 +1,93 @@
+"""clearcfs: class ls runs without a CFS quota, all others keep theirs."""
+
+import pytest
+
+from plugins.samples import Case, call, entry, environments, fits, reload, schema
+
+QUOTA = {"quota": 30000, "period": 100000}
+LS, BE = {"qos.class": "ls"}, {"qos.class": "be"}
+
+
+@pytest.fixture(params=environments("cpu"))
+def runtime(scene, request):
+    return scene.runtime(request.param)
+
+
+def quota(case, id):
+    """The quota in the container's own control file, None for none."""
+    found = case.value(id, "cpu.max", "cpu.cfs_quota_us").split()[0]
+    return None if found in ("max", "-1") else int(found)
+
+
+def test_only_class_ls_runs_without_a_quota(scene, node, runtime):
+    case = Case(scene, node, runtime, entry("clearcfs"))
+    for id, annotations in (("ls", LS), ("be", BE), ("none", {})):
+        case.create(id, annotations, cpu=QUOTA).check()
+        runtime.start(id).check()
+    assert [quota(case, id) for id in ("ls", "be", "none")] == [None, 30000, 30000]
+    for id in ("ls", "be", "none"):
+        runtime.delete(id).check()
+
+
+def test_annotation_and_classes_are_configurable(scene, node, runc):
+    conf = {"annotation": "example.com/class", "classes": ["system", "gold"]}
+    case = Case(scene, node, runc, entry("clearcfs", conf))
+    for id, annotations in (
+        ("gold", {"example.com/class": "gold"}),
+        ("system", {"example.com/class": "system"}),
+        ("ls", {"example.com/class": "ls"}),
+        ("other", {"qos.class": "gold"}),
+    ):
+        case.create(id, annotations, cpu=QUOTA).check()
+    assert [quota(case, id) for id in ("gold", "system")] == [None, None]
+    assert [quota(case, id) for id in ("ls", "other")] == [30000, 30000]
+
+
+def test_a_container_without_a_quota(scene, node, runc):
+    case = Case(scene, node, runc, entry("clearcfs"))
+    case.create("free", LS).check()
+    assert quota(case, "free") is None
+
+
+@pytest.mark.guest
+def test_a_daemon_reload_does_not_bring_it_back(scene, node, oci):
+    case = Case(scene, node, oci, entry("clearcfs"), systemd=True)
+    case.create("ls", LS, cpu=QUOTA).check()
+    case.create("be", BE, cpu=QUOTA).check()
+    reload()
+    oci.start("ls").check()
+    assert [quota(case, id) for id in ("ls", "be")] == [None, 30000]
+    reload()
+    assert [quota(case, id) for id in ("ls", "be")] == [None, 30000]
+
+
+@pytest.mark.parametrize("state", ["setup", "pause", "resume", "update", "delete"])
+def test_other_states_are_passed_over(state):
+    assert call("clearcfs", state, annotations=LS)["error"] == ""
+
+
+def test_a_container_without_a_cgroup_is_an_error():
+    assert "the container has no cgroup" in call("clearcfs", "create", annotations=LS)["error"]
+    assert call("clearcfs", "create", annotations=BE)["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ([], "conf: /: expected an object, found []"),
+        ({"class": ["ls"]}, "conf: /class: unknown, expected annotation or classes"),
+        ({"annotation": ""}, 'conf: /annotation: expected a string, found ""'),
+        ({"annotation": None}, "conf: /annotation: expected a string, found null"),
+        ({"classes": "ls"}, 'conf: /classes: expected a list of strings, found "ls"'),
+        ({"classes": [1]}, "conf: /classes: expected a list of strings, found [1]"),
+    ],
+)
+def test_a_wrong_conf(conf, message):
+    assert call("clearcfs", "create", conf)["error"] == message
+    assert not fits("clearcfs", conf)
+
+
+@pytest.mark.parametrize("conf", [None, {"classes": []}, *schema("clearcfs")["examples"]])
+def test_a_right_conf(conf):
+    assert call("clearcfs", "create", conf)["error"] == ""
+    assert fits("clearcfs", conf)
