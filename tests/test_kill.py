@@ -353,9 +353,8 @@ def test_a_killed_undo(scene, node, oci):
     """The move fails at its very end, where the container's view is turned."""
     range = Range(scene, node, oci)
     calls = survey(range, "createRuntime")
-    (fork,) = (call for call in calls if "CLONE_CHILD_CLEARTID" in call[2])
-    name, number, _ = fork
-    fails = ("-e", f"inject={name}:error=EAGAIN:when={number}")
+    name, number, _ = next(call for call in calls if call[0] == "setns")
+    fails = ("-e", f"inject={name}:error=EPERM:when={number}")
     calls = survey_undo(range, fails)
     (failed,) = (call for call in calls if call[:2] == (name, number))
 

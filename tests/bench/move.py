@@ -2,7 +2,7 @@
 
 from bench import measure, scenes
 
-ROUNDS = 8
+ROUNDS = 16
 TARGET = 0.6
 INTERPRETER = "bare interpreter"
 BARE, WHOLE = "bare writes", "whole move"

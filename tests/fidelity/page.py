@@ -38,7 +38,8 @@ Each cell: how many fields are equal and, in brackets, the differences below tha
 way is gone with a pid namespace of its own and with the host's; where that makes a difference
 there are two results, in this order. `create, start` has a cgroup namespace and a cgroup mount
 that is read-only, `run -d` no cgroup namespace, the foreground `run` a cgroup namespace and a mount
-that can be written. The last column is of a container that was never started.
+that can be written (under podman it is read-only always). The last column is of a container that
+was never started.
 """
 
 GROUPS = {
