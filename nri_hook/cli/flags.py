@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
-from nri_hook import options
+from nri_hook import engines, hookfile, ocihooks, options
+from nri_hook.errors import HookError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,3 +61,36 @@ def words(args: argparse.Namespace) -> list[str]:
         for value in getattr(args, flag.strip("-").replace("-", "_")) or []
         for part in (flag, value)
     ]
+
+
+def over(words: list[str], given: list[str]) -> list[str]:
+    """The flags of a hook file, with those that the command line gave in their place."""
+    names = set(given[::2])
+    kept = []
+    rest = list(words)
+    while rest:
+        flag = rest.pop(0)
+        parts = [flag] if "=" in flag else [flag, *rest[:1]]
+        rest = rest[len(parts) - 1 :]
+        if flag.partition("=")[0] not in names:
+            kept += parts
+    return kept + given
+
+
+def chosen(args: argparse.Namespace) -> options.Options:
+    """What the hook itself is called with, as its hook files say; flags that the command line gave
+    go before. Raises UsageError, HookError."""
+    return options.parse(over(_registered(), words(args)))
+
+
+def _registered() -> list[str]:
+    """The flags in the first hook file of ours, [] where there is none."""
+    for folder in dict.fromkeys([*reversed(engines.FOLDERS), *engines.crio_folders()]):
+        path = os.path.join(folder, hookfile.file_name("createRuntime"))
+        try:
+            hook: Any = ocihooks.judge_file(path).document.get("hook")
+        except HookError:
+            continue
+        if hookfile.is_nri_hook(hook):
+            return [str(word) for word in hook["args"][2:]]
+    return []
