@@ -6,6 +6,7 @@ of the user's folders can get in. All that site would have found is therefore wr
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import os
@@ -133,6 +134,26 @@ def render(python: str, paths: list[str]) -> bytes:
 def is_ours(data: bytes) -> bool:
     """Whether the text of an executable is a launcher of ours."""
     return data.split(b"\n", 2)[1:2] == [MARKER.encode()]
+
+
+def read(data: bytes) -> tuple[str, list[str]]:
+    """(interpreter, folders of sys.path) of a launcher, as render() wrote it. Raises HookError."""
+    text = os.fsdecode(data)
+    first, _, code = text.partition("\n")
+    try:
+        if first == "#!/bin/sh":
+            words = shlex.split(code, comments=True)
+            python, code = words[1], words[4]
+        else:
+            python = first[2 : first.rindex(" -IS")]
+        (paths,) = (
+            ast.literal_eval(statement.value)
+            for statement in ast.parse(code).body
+            if isinstance(statement, ast.AugAssign)
+        )
+    except (IndexError, ValueError, SyntaxError) as error:
+        raise HookError(f"is no launcher as `nri-hook install` writes it: {error}") from None
+    return python, paths
 
 
 def verify(python: str, paths: list[str]) -> list[str]:

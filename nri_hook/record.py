@@ -23,8 +23,9 @@ MAX_SIZE = 64 << 20
 # A record holds what others wrote some levels below its own top.
 MAX_DEPTH = strictjson.MAX_DEPTH + 10
 SUFFIX = ".json"
+LOCK = ".lock"
 # The record, the next one while it is written, and what is locked.
-ENDINGS = (SUFFIX, ".new", ".lock")
+ENDINGS = (SUFFIX, ".new", LOCK)
 LOCK_PAUSE = 0.02
 
 

@@ -6,12 +6,14 @@ import argparse
 import sys
 
 from nri_hook import hookfile
-from nri_hook.cli import gc, install, invoke, log, uninstall
+from nri_hook.cli import doctor, gc, install, invoke, log, uninstall, validate
 from nri_hook.errors import HookError, UsageError, printable
 
 COMMANDS = {
     "install": install,
     "uninstall": uninstall,
+    "doctor": doctor,
+    "validate": validate,
     "invoke": invoke,
     "log": log,
     "gc": gc,
