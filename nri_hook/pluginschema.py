@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nri_hook import chain, conf, strictjson
+from nri_hook import conf, program, strictjson
 from nri_hook.errors import HookError
 from nri_hook.schema import Fault, faults_by
 
@@ -23,7 +23,7 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     if not conf.is_type(type):  # the configuration's own schema says so
         return [], []
     try:
-        found = chain.find(str(type), folders)
+        found = program.find(str(type), folders)
         schema, path = _load(str(type), os.path.dirname(found.path))
     except HookError as error:
         return [], [f"the conf of {type} was not looked into: {error}"]

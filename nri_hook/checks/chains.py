@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import chain, conf, documents, options
+from nri_hook import conf, program, documents, options
 from nri_hook.checks import owners
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
@@ -66,7 +66,7 @@ class Chain:
 
     def _plugin(self, type: str) -> Finding:
         try:
-            found = chain.find(type, self.folders)
+            found = program.find(type, self.folders)
         except HookError as error:
             return Finding(FAIL, "plugin", str(error), self._mend(type, error.path))
         self.files.append(found.path)
