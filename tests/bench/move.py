@@ -2,7 +2,7 @@
 
 from bench import measure, scenes
 
-ROUNDS = 16
+ROUNDS = 50
 TARGET = 0.6
 INTERPRETER = "bare interpreter"
 BARE, WHOLE = "bare writes", "whole move"
@@ -34,19 +34,19 @@ def run():
 def _scene(runtime):
     moving = scenes.Moving(runtime)
     try:
+        variants = {INTERPRETER: moving.interpreter}
         moving.add(BARE, "".join(WITHOUT.values()))
         for step in WITHOUT:
             others = [change for name, change in WITHOUT.items() if name != step]
             moving.add(f"bare writes and {step}", "".join(others))
         moving.add(WHOLE, "")
-        variants = {name: lambda name=name: moving.move(name) for name in moving.bundles}
-        variants[INTERPRETER] = moving.interpreter
+        for name in moving.bundles:
+            variants[name] = lambda name=name: moving.move(name)
         return measure.in_turn(variants, ROUNDS)
     finally:
         moving.close()
 
 
-def more(found):
-    """By how many bare interpreters the whole move is dearer than the bare writes."""
-    whole, bare, unit = (measure.middle(found[name]) for name in (WHOLE, BARE, INTERPRETER))
-    return (whole - bare) / unit
+def more(found, variant=WHOLE):
+    """By how many bare interpreters a variant is dearer than the bare writes."""
+    return measure.difference(found[variant], found[BARE]) / measure.middle(found[INTERPRETER])
