@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Optional
 
     from nri_hook.conf import Entry
+    from nri_hook.program import Program
 
 # What a plugin that ran into its deadline gets for its `delete`, in seconds.
 LATE_DELETE = 1.0
@@ -24,10 +25,23 @@ class Answer:
         self.entry = entry
 
 
+class Call:
+    """A call of a plugin that ran. type, program: the plugin. state, payload: what it was told."""
+
+    def __init__(
+        self, program: "Program", state: str, payload: bytes, outcome: process.Outcome
+    ) -> None:
+        self.type = program.type
+        self.program = program
+        self.state = state
+        self.payload = payload
+        self.outcome = outcome
+
+
 class Chain:
     """A chain for one container.
 
-    calls: (plugin type, milliseconds) of every call made here. notes: lines worth logging that
+    calls: every call made here, in order. notes: lines worth logging that
     are no failures. called: indexes into `entries` of those that got create or setup, in order.
     results: their answers. last_answers: those to `delete`, in the order of these calls. late:
     those of `called` that ran into their deadline.
@@ -36,7 +50,7 @@ class Chain:
     def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
         self.entries = entries
         self.folders = folders
-        self.calls: "list[tuple[str, float]]" = []
+        self.calls: "list[Call]" = []
         self.notes: "list[str]" = []
         self.called: "list[int]" = []
         self.late: "list[int]" = []
@@ -108,7 +122,7 @@ class Chain:
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise
-        self.calls.append((entry.type, outcome.seconds * 1000))
+        self.calls.append(Call(found, request["state"], stdin, outcome))
         if outcome.late:
             if before:
                 self.late.append(index)

@@ -38,12 +38,13 @@ def load(folder: str) -> "list[Entry]":
     there: no entries. Raises HookError.
     """
     entries: "list[Entry]" = []
-    for path in _files(folder):
+    for path in paths(folder):
         entries += _entries(path)
     return entries
 
 
-def _files(folder: str) -> "list[str]":
+def paths(folder: str) -> "list[str]":
+    """The files that load() reads, in order. Raises HookError."""
     drop_ins = os.path.join(folder, "resource.d")
     try:
         names = [n for n in os.listdir(drop_ins) if n.endswith(".conf") and n[0] != "."]

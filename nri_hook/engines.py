@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 
 from nri_hook import files
 from nri_hook.errors import HookError
@@ -19,6 +20,8 @@ from nri_hook.errors import HookError
 HOOKS_DIR = "/usr/share/containers/oci/hooks.d"
 # What podman alone is made to read: CRI-O does not start where it finds the stage precreate.
 PODMAN_DIR = "/etc/containers/oci/hooks.d"
+# What CRI-O can be told to read where it cannot be written into any of its folders.
+CRIO_DIR = "/etc/crio/hooks.d"
 # In podman's order: it takes a file of the second in place of one of the same name in the first, so
 # that a stage which has a file in both runs once.
 FOLDERS = (HOOKS_DIR, PODMAN_DIR)
@@ -84,7 +87,7 @@ def refuse_crio() -> None:
     if os.path.realpath(PODMAN_DIR) == os.path.realpath(HOOKS_DIR):
         raise HookError(f"is the same folder as {HOOKS_DIR}, which CRI-O reads", path=PODMAN_DIR)
     # One that a later file replaces counts too: nobody would look here when that file goes.
-    for path in (_CRIO, *_files_below(_CRIO + ".d")):
+    for path in _crio_files():
         setting = _read(path, "crio.runtime")
         if setting and setting.names(PODMAN_DIR):
             raise HookError(
@@ -92,6 +95,58 @@ def refuse_crio() -> None:
                 "expected a hooks_dir without it",
                 path=path,
             )
+
+
+def podman_folders(as_root: bool, major: int) -> list[str]:
+    """The folders that podman of this major version reads, in its order. Raises HookError.
+
+    As root it takes what the user has set from 5 on only.
+    """
+    paths = _system_files(with_ours=True)
+    if not as_root or major >= 5:
+        paths += _user_files()
+    setting = _effective(paths)
+    return setting.folders if setting else [HOOKS_DIR]
+
+
+def crio_folders() -> list[str]:
+    """The folders that CRI-O reads, in its order. Raises HookError."""
+    found = [_read(path, "crio.runtime") for path in _crio_files()]
+    return next((setting.folders for setting in reversed(found) if setting), [HOOKS_DIR])
+
+
+def has_crio() -> bool:
+    """Whether there is a CRI-O on this machine, or the configuration of one."""
+    return shutil.which("crio") is not None or os.path.exists(os.path.dirname(_CRIO))
+
+
+def crio_folder(name: str) -> str:
+    """Where a hook file of this name goes for CRI-O: where it is, else the first of the folders
+    that can be written. Raises HookError where there is none."""
+    folders = crio_folders()
+    for folder in reversed(folders):  # a file of a later folder replaces one of an earlier
+        if os.path.lexists(os.path.join(folder, name)):
+            return folder
+    for folder in folders:
+        there = folder
+        while not os.path.exists(there):
+            there = os.path.dirname(there)
+        if os.access(there, os.W_OK):
+            return folder
+    raise HookError(
+        f"CRI-O reads {', '.join(folders) or 'no folder of hook files'}, where nothing can be "
+        f"written; expected under [crio.runtime]: {line([*folders, CRIO_DIR])}",
+        path=_CRIO,
+    )
+
+
+def value(engine: str, key: str) -> str | None:
+    """What the configuration files of "podman" or "crio" last say a plain string is, or None."""
+    last = None
+    for path in _crio_files() if engine == "crio" else [*_system_files(), *_user_files()]:
+        found = re.findall(rf"""^[ \t]*{key}[ \t]*=[ \t]*["']([^"'\n]*)["']""", _text(path), re.M)
+        last = found[-1] if found else last
+    return last
 
 
 def _effective(paths: list[str]) -> Setting | None:
@@ -105,8 +160,8 @@ def _effective(paths: list[str]) -> Setting | None:
     return last
 
 
-def _system_files() -> list[str]:
-    """What podman reads as root, in order; without DROP_IN where that is ours.
+def _system_files(with_ours: bool = False) -> list[str]:
+    """What podman reads as root, in order; DROP_IN, where that is ours, only if it is wanted.
 
     podman 6 reads the last of _MAIN alone, those before it both. Of the folders, those before it
     read only containers.conf.d in /etc.
@@ -119,7 +174,7 @@ def _system_files() -> list[str]:
     }
     paths = [*_MAIN, *(dropped[name] for name in sorted(dropped))]
     found = files.read(DROP_IN) if DROP_IN in paths else None
-    if found and found.data == drop_in():
+    if found and found.data == drop_in() and not with_ours:
         paths.remove(DROP_IN)
     return paths
 
@@ -142,18 +197,36 @@ def _conf_names(folder: str) -> list[str]:
     return sorted(name for name in names if name.endswith(".conf"))
 
 
+def _crio_files() -> list[str]:
+    """What CRI-O reads, in order: its drop-ins as Go's filepath.Walk finds them."""
+    return [_CRIO, *_files_below(_CRIO + ".d")]
+
+
 def _files_below(folder: str) -> list[str]:
-    return [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+    found = []
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for path in (os.path.join(folder, name) for name in names):
+        is_folder = os.path.isdir(path) and not os.path.islink(path)
+        found += _files_below(path) if is_folder else [path]
+    return found
+
+
+def _text(path: str) -> str:
+    """The text of a configuration file, "" where there is none, without comment lines."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return _COMMENT.sub("", file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""
 
 
 def _read(path: str, table: str) -> Setting | None:
     """The hooks_dir that the file sets in this table, or None. Raises HookError where the key is
     there in another form, which an engine may understand nevertheless."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = _COMMENT.sub("", file.read())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
+    text = _text(path)
     # The engines' reader takes keys in any case.
     mentioned = text.casefold().count("hooks_dir")
     if not mentioned:

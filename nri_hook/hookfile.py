@@ -11,7 +11,7 @@ import json
 import math
 from typing import Any
 
-from nri_hook import strictjson
+from nri_hook import goregex, strictjson
 from nri_hook.errors import HookError
 from nri_hook.options import MARGIN, Options
 
@@ -43,12 +43,20 @@ def entry(stage: str, launcher: str, options: Options) -> dict[str, Any]:
     }
 
 
-def render(stage: str, launcher: str, options: Options) -> bytes:
-    """The hook file of `stage`."""
+def render(
+    stage: str, launcher: str, options: Options, annotations: dict[str, str] | None = None
+) -> bytes:
+    """The hook file of `stage`: for every container, or for those only that have, for each of
+    these keys, an annotation of this name whose whole value matches the regular expression."""
+    when: dict[str, Any] = {"always": True}
+    if annotations:
+        # The engines take the keys for expressions too, and search for both anywhere in the text.
+        wanted = {goregex.literally(k): goregex.wholly(v) for k, v in annotations.items()}
+        when = {"annotations": wanted}
     document = {
         "version": "1.0.0",
         "hook": entry(stage, launcher, options),
-        "when": {"always": True},
+        "when": when,
         "stages": [stage],
     }
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
@@ -56,13 +64,22 @@ def render(stage: str, launcher: str, options: Options) -> bytes:
 
 def launcher_of(data: bytes) -> str | None:
     """What the hook file `data` calls, or None where it is no hook file."""
+    hook = _hook_of(data)
+    path = hook.get("path") if isinstance(hook, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def calls_us(data: bytes) -> bool:
+    """Whether this is a hook file that calls nri-hook, by whatever launcher."""
+    return is_nri_hook(_hook_of(data))
+
+
+def _hook_of(data: bytes) -> Any:
     try:
         document = strictjson.loads(data)
     except strictjson.JSONError:
         return None
-    hook = document.get("hook") if isinstance(document, dict) else None
-    path = hook.get("path") if isinstance(hook, dict) else None
-    return path if isinstance(path, str) else None
+    return document.get("hook") if isinstance(document, dict) else None
 
 
 class BundleConfig:
@@ -121,7 +138,7 @@ class BundleConfig:
             (stage, str(hook.get("path")))
             for stage, entries in self.hooks.items()
             for hook in entries or []
-            if _is_nri_hook(hook) and hook.get("path") != launcher
+            if is_nri_hook(hook) and hook.get("path") != launcher
         ]
 
     def render(self) -> bytes:
@@ -133,9 +150,10 @@ class BundleConfig:
 
 def is_ours(hook: Any, launcher: str) -> bool:
     """Whether an entry of a config.json is ours, with this launcher."""
-    return _is_nri_hook(hook) and bool(hook.get("path") == launcher)
+    return is_nri_hook(hook) and bool(hook.get("path") == launcher)
 
 
-def _is_nri_hook(hook: Any) -> bool:
+def is_nri_hook(hook: Any) -> bool:
+    """Whether an entry of a config.json, or the `hook` of a hook file, calls nri-hook."""
     args = hook.get("args") if isinstance(hook, dict) else None
     return isinstance(args, list) and args[:1] == [NAME]

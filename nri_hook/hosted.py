@@ -8,6 +8,7 @@ nri_hook or its dependencies; .pth files are not read.
 
 import _frozen_importlib_external as bootstrap
 import _signal  # type: ignore[import-not-found]
+import gc
 import marshal
 import os
 import sys
@@ -64,6 +65,7 @@ def _settle(
 
     others: descriptors to close, if they are open. ignored: signals that are.
     """
+    gc.enable()  # which the launcher has turned off
     os.setsid()
     for number, fd in enumerate(fds):
         os.dup2(fd, number)

@@ -6,6 +6,7 @@ of the user's folders can get in. All that site would have found is therefore wr
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import os
@@ -29,10 +30,16 @@ MAX_SHEBANG = 127
 # The installed dependencies of the package, which error reports and the reaping of stuck plugins
 # import.
 DEPENDENCIES = ("jsonschema", "psutil")
+# All that a stage can come to import. The launcher writes no bytecode: what has none is compiled
+# anew by every hook that imports it.
+IMPORTED = ("nri_hook.stages", "nri_hook.cgroups.libc", "nri_hook.schema", *DEPENDENCIES)
 
 CODE = """\
+import gc
 import sys
 
+# It lives for milliseconds: nothing that it could collect is worth the search.
+gc.disable()
 # crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
 sys.dont_write_bytecode = True
 sys.path += [
@@ -129,13 +136,33 @@ def is_ours(data: bytes) -> bool:
     return data.split(b"\n", 2)[1:2] == [MARKER.encode()]
 
 
+def read(data: bytes) -> tuple[str, list[str]]:
+    """(interpreter, folders of sys.path) of a launcher, as render() wrote it. Raises HookError."""
+    text = os.fsdecode(data)
+    first, _, code = text.partition("\n")
+    try:
+        if first == "#!/bin/sh":
+            words = shlex.split(code, comments=True)
+            python, code = words[1], words[4]
+        else:
+            python = first[2 : first.rindex(" -IS")]
+        (paths,) = (
+            ast.literal_eval(statement.value)
+            for statement in ast.parse(code).body
+            if isinstance(statement, ast.AugAssign)
+        )
+    except (IndexError, ValueError, SyntaxError) as error:
+        raise HookError(f"is no launcher as `nri-hook install` writes it: {error}") from None
+    return python, paths
+
+
 def verify(python: str, paths: list[str]) -> list[str]:
     """Run the interpreter as the launcher will, and import all that the stages may need.
 
     Returns the files of all modules that this loaded. Raises HookError where it fails: every
     container of the node would fail to start.
     """
-    names = ", ".join(("nri_hook.stages", *DEPENDENCIES))
+    names = ", ".join(IMPORTED)
     try:
         run = subprocess.run(
             [python, "-IS", "-c", PROBE.format(folders=ascii(paths), names=names)],

@@ -1,4 +1,7 @@
-"""One line per invocation, to syslog: runc shows the stderr of a hook that fails, crun none."""
+"""What one invocation has to say: a line for syslog, and for stderr where something is wrong.
+
+runc shows the stderr of a hook that fails, crun none. journal.py keeps more of it.
+"""
 
 import os
 import syslog
@@ -7,7 +10,7 @@ from nri_hook.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from nri_hook.chain import Call
 
 MAX_LINE = 4096
 
@@ -15,28 +18,41 @@ MAX_LINE = 4096
 class Report:
     """What is worth saying about one invocation, collected while it goes on.
 
-    calls: (plugin type, milliseconds). source, target: cgroupsPath before and after, where there
-    is one. outcome: a word or two. notes: what else happened.
+    record: (folder, name) of the container's record, ("", "") where none is kept. calls: of its
+    plugins. source, target: cgroupsPath before and after, where there is one. notes: what else
+    happened. outcome: a word or two, "" as long as nothing was said. message: of a failure.
     """
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.id = ""
-        self.calls: "list[tuple[str, float]]" = []
+        self.record = ("", "")
+        self.calls: "list[Call]" = []
         self.source = ""
         self.target = ""
         self.notes: "list[str]" = []
+        self.outcome = ""
+        self.message = ""
 
     def succeed(self, outcome: str) -> None:
         """Log the outcome at level info, or warning if there are notes, which go to stderr too."""
+        self.outcome = outcome
         if self.notes:
             self._say(self._head() + "; ".join(self.notes))
-        self._log(syslog.LOG_WARNING if self.notes else syslog.LOG_INFO, outcome)
+        self._log(syslog.LOG_WARNING if self.notes else syslog.LOG_INFO)
 
     def fail(self, message: str) -> None:
         """Log the failure at level error, and say it on stderr."""
+        self.outcome = "failed"
+        self.message = message
         self._say(self._head() + "; ".join([message, *self.notes]))
-        self._log(syslog.LOG_ERR, "failed", message)
+        self._log(syslog.LOG_ERR)
+
+    def warn(self, line: str) -> None:
+        """Say one thing more, after the end, on stderr and to syslog."""
+        self._say(self._head() + line)
+        head = f"stage={self.stage} container={self.id} outcome={self.outcome}"
+        self._send(syslog.LOG_WARNING, f"{head}; {line}")
 
     def _head(self) -> str:
         return f"nri-hook {self.stage}: " + (f"container {self.id}: " if self.id else "")
@@ -47,16 +63,20 @@ class Report:
         except OSError:  # nobody listens; syslog has it
             pass
 
-    def _log(self, level: int, outcome: str, message: "Optional[str]" = None) -> None:
+    def _log(self, level: int) -> None:
         fields = [f"stage={self.stage}", f"container={self.id}"]
         if self.calls:
-            fields.append("plugins=" + ",".join(f"{t}:{ms:.1f}ms" for t, ms in self.calls))
+            calls = [f"{call.type}:{call.outcome.seconds * 1000:.1f}ms" for call in self.calls]
+            fields.append("plugins=" + ",".join(calls))
         if self.source:
             fields.append(f"from={self.source}")
         if self.target:
             fields.append(f"to={self.target}")
-        fields.append(f"outcome={outcome}")
-        text = " ".join(fields) + "".join(f"; {m}" for m in (message, *self.notes) if m)
+        fields.append(f"outcome={self.outcome}")
+        text = " ".join(fields) + "".join(f"; {m}" for m in (self.message, *self.notes) if m)
+        self._send(level, text)
+
+    def _send(self, level: int, text: str) -> None:
         syslog.openlog("nri-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
         line = printable(text).encode("utf-8", "backslashreplace").decode()
         syslog.syslog(level, line[:MAX_LINE])

@@ -23,8 +23,9 @@ MAX_SIZE = 64 << 20
 # A record holds what others wrote some levels below its own top.
 MAX_DEPTH = strictjson.MAX_DEPTH + 10
 SUFFIX = ".json"
+LOCK = ".lock"
 # The record, the next one while it is written, and what is locked.
-ENDINGS = (SUFFIX, ".new", ".lock")
+ENDINGS = (SUFFIX, ".new", LOCK)
 LOCK_PAUSE = 0.02
 
 
@@ -181,11 +182,17 @@ def _existing(path: str, name: str, deadline: float) -> "Optional[Record]":
     return record
 
 
-def folder(options: Options) -> str:
-    """The state folder, made where it is missing. Raises HookError where none can be had."""
+def place(options: Options) -> str:
+    """Where the state folder is, whether it is there or not."""
     path = options.state_dir
     if path == Options().state_dir and (os.geteuid() != 0 or trust.in_user_namespace()):
         path = f"/run/user/{_outer_uid()}/nri-hook"
+    return path
+
+
+def folder(options: Options) -> str:
+    """The state folder, made where it is missing. Raises HookError where none can be had."""
+    path = place(options)
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         status = os.stat(path)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
 
 NAMES = ("host-configuration", "payload", "result", "state", "config")
 
@@ -64,8 +67,40 @@ def faults(name: str, document: object) -> list[Fault]:
 
     name: "host-configuration", "payload", "result", "state" or "config".
     """
+    return _all_faults(_validator(name), document)
+
+
+def faults_by(schema: dict[str, Any], document: object) -> list[Fault]:
+    """The same by a schema that somebody else wrote. It speaks of itself alone: a "$ref" to
+    another document is never fetched. Raises ValueError where it is no JSON Schema."""
+    validator = validator_for(schema, default=Draft202012Validator)
+    try:
+        validator.check_schema(schema)
+    except SchemaError as error:
+        place = "".join("/" + pointer(part) for part in error.absolute_path) or "document"
+        raise ValueError(f"{place}: {error.message}") from None
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            raise ValueError(f'"$ref" {reference}: expected one that begins with #')
+    try:
+        return _all_faults(validator(schema), document)
+    except Exception as error:  # of a type that differs from version to version
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _references(schema: object) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for word in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(schema.get(word), str):
+                yield schema[word]
+    if isinstance(schema, (dict, list)):
+        for part in schema.values() if isinstance(schema, dict) else schema:
+            yield from _references(part)
+
+
+def _all_faults(validator: Any, document: object) -> list[Fault]:
     found: dict[str, Fault] = {}
-    for error in _validator(name).iter_errors(document):
+    for error in validator.iter_errors(document):
         for fault in _faults(error):
             found.setdefault(fault.pointer, fault)
     return list(found.values())
@@ -95,34 +130,53 @@ def _validator(name: str) -> Draft202012Validator:
 
 def _faults(error: Any) -> Iterator[Fault]:
     """The faults behind a ValidationError: one, or one for each required key that is missing."""
-    pointer = "".join("/" + _escaped(part) for part in error.absolute_path)
+    place = "".join("/" + pointer(part) for part in error.absolute_path)
     if error.validator == "required":
         for key in error.validator_value:
             if key not in error.instance:
-                expected = _expected(error.schema["properties"][key])
-                yield Fault(f"{pointer}/{_escaped(key)}", "nothing", expected)
+                expected = _expected(error.schema.get("properties", {}).get(key, {}))
+                yield Fault(f"{place}/{pointer(key)}", "nothing", expected)
+    elif error.validator == "additionalProperties" and error.validator_value is False:
+        for key in _unknown_keys(error.instance, error.schema):
+            yield Fault(f"{place}/{pointer(key)}", value(error.instance[key]), "no such key")
     elif error.validator == "type":
-        yield Fault(pointer, _json(error.instance), _type(error.schema))
+        yield Fault(place, value(error.instance), _type(error.schema))
     else:
-        yield Fault(pointer, _json(error.instance), _expected(error.schema))
+        said = f"{error.validator} {value(error.validator_value)}"
+        yield Fault(place, value(error.instance), str(error.schema.get("x-expected") or said))
 
 
-def _expected(schema: dict[str, Any]) -> str:
+def _unknown_keys(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    patterns = schema.get("patternProperties", {})
+    return [
+        key
+        for key in document
+        if key not in schema.get("properties", {})
+        and not any(re.search(pattern, key) for pattern in patterns)
+    ]
+
+
+def _expected(schema: Any) -> str:
+    """What a schema wants, in words."""
+    if not isinstance(schema, dict):
+        return "a value"
     return str(schema.get("x-expected") or _type(schema))
 
 
 def _type(schema: dict[str, Any]) -> str:
     """The schema's types in words, but for null, which only says that the key may be left out."""
-    types = schema["type"]
+    types = schema.get("type", [])
     names = [types] if isinstance(types, str) else types
-    return " or ".join(_TYPES[name] for name in names if name != "null")
+    return " or ".join(_TYPES[name] for name in names if name != "null") or "a value"
 
 
-def _escaped(part: object) -> str:
+def pointer(part: object) -> str:
+    """A key or an index as a part of a JSON pointer."""
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def _json(value: object) -> str:
+def value(value: object) -> str:
+    """A value as JSON, cut to 60 characters."""
     text = ""
     # Piece by piece, since the value may be a whole document of megabytes.
     for piece in json.JSONEncoder().iterencode(value):

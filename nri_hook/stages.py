@@ -45,6 +45,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         report.source = draft.cgroups_path
         name = record.setup_name(draft.id)
         book = record.open_or_none(flags, name, deadline, report.notes)
+        report.record = (book.folder, book.name)
         chain = Chain(entries, flags.plugin_path())
         creation = Creation(draft, NativePlacement(draft), chain, book, report)
         creation.finish_former(deadline)
@@ -69,6 +70,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     book = record.open_or_none(
         flags, record.name(container.caller.root, state.id), deadline, report.notes
     )
+    report.record = (book.folder, book.name)
     if container.is_of(book.document) and book.document["outcome"] != "chain":
         report.notes.append("called twice for one container: the hook is registered twice")
         report.succeed(book.document["outcome"])
@@ -94,6 +96,7 @@ def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
     if book is None or book.document["outcome"] != "moved":
         return
+    report.record = (book.folder, book.name)
     report.source = report.target = book.document["cgroupsPath"]
     adoption.adopt(book.document)
     book.save(dict(book.document, outcome="adopted"))
@@ -112,6 +115,7 @@ def poststop(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
     if book is None:
         return
+    report.record = (book.folder, book.name)
     report.source = book.document["cgroupsPath"]
     errors = deletion.finish(book.document, deadline, PATIENCE, report)
     deletion.forget(book.document)
@@ -137,6 +141,7 @@ def main(argv: "list[str]") -> "NoReturn":
     container must not start, with 2 for wrong usage."""
     stage = argv[1] if len(argv) > 1 else ""
     report = log.Report(stage)
+    flags, stdin = options.Options(), b""
     status = 1
     try:
         _settle()
@@ -159,7 +164,37 @@ def main(argv: "list[str]") -> "NoReturn":
         report.fail(f"a fault of nri-hook itself: {type(error).__name__}: {error}")
         status = 0 if stage in NEVER_FAIL else 1
     finally:
-        os._exit(status)
+        try:
+            if report.outcome:
+                _keep(report, flags, stdin)
+        finally:
+            os._exit(status)
+
+
+def _keep(report: log.Report, flags: options.Options, stdin: bytes) -> None:
+    """Write down what was said in the container's log, if that can be had."""
+    from nri_hook import journal
+
+    try:
+        if not report.record[1] and report.outcome == "failed":
+            report.record = _whose(report, flags, stdin)
+        journal.append(report)
+    except HookError:  # nobody knows whose it is, or there is no state folder
+        pass
+    except Exception as error:
+        what = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        report.warn(f"no log of this is kept: {report.record[0]}: {what}")
+
+
+def _whose(report: log.Report, flags: options.Options, stdin: bytes) -> "tuple[str, str]":
+    """Folder and name of the record of a stage that failed before it had one. Raises HookError."""
+    if report.stage == "precreate":
+        report.id = report.id or Draft(stdin).id
+        name = record.setup_name(report.id) if report.id else ""
+    else:
+        report.id = report.id or oci.read_state(stdin).id
+        name = record.name(runtimes.caller().root, report.id)
+    return record.folder(flags), name
 
 
 def _settle() -> None:

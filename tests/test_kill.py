@@ -38,7 +38,7 @@ EFFECTS = set(
     " clone clone3 vfork bpf open_tree umount2 move_mount mount setns kill exit_group".split()
 )
 # The number of these calls is the same in every run, which cannot be said of reads and waits.
-STEADY = {"openat", "close", "newfstatat", "getdents64", "lseek", "ioctl"}
+STEADY = {"openat", "openat2", "close", "newfstatat", "getdents64", "lseek", "ioctl"}
 
 CHAIN = ("first", "second")
 # Cheaper than the programmable plugin, for it is called very often. Each container has a parent of
@@ -353,9 +353,8 @@ def test_a_killed_undo(scene, node, oci):
     """The move fails at its very end, where the container's view is turned."""
     range = Range(scene, node, oci)
     calls = survey(range, "createRuntime")
-    (fork,) = (call for call in calls if "CLONE_CHILD_CLEARTID" in call[2])
-    name, number, _ = fork
-    fails = ("-e", f"inject={name}:error=EAGAIN:when={number}")
+    name, number, _ = next(call for call in calls if call[0] == "setns")
+    fails = ("-e", f"inject={name}:error=EPERM:when={number}")
     calls = survey_undo(range, fails)
     (failed,) = (call for call in calls if call[:2] == (name, number))
 
@@ -430,17 +429,23 @@ def test_a_killed_adoption(scene, node, oci):
 
 
 @hostonly
-def test_a_killed_child_that_turns_the_view(scene, node, oci):
-    """The hook itself lives on, and undoes the move."""
+def test_a_view_that_cannot_be_turned(scene, node, oci):
+    """The hook comes back from the container's mount namespace and undoes the move; even where it
+    cannot come back, for what it has to undo is there too."""
     range = Range(scene, node, oci)
     names = ("setns", "openat2", "umount2", "move_mount", "mount")
-    where = [(name, 1, "of the child") for name in names]
+    where = [(name, 1, "which fails") for name in names] + [("setns", 2, "which fails")]
 
     def attempt(target):
-        target.trap.kill_at(target.point, "-f")
+        name, number, _ = target.point
+        flags = ["-e", f"trace={name},setns"]
+        target.trap.arm(*flags, "-e", f"inject={name}:error=EPERM:when={number}")
         text = target.create().refused()
-        problems = [line for line in target.trap.lines() if "killed by SIGKILL" in line]
-        problems = [] if len(problems) == 1 else ["no child was killed"]
+        calls = target.trap.calls()
+        problems = [] if any("(INJECTED)" in line for _, _, line in calls) else ["nothing failed"]
+        entered = [line for kind, _, line in calls if kind == "setns"]
+        if len(entered) != (1 if target.point[:2] == ("setns", 1) else 2):
+            problems.append(f"the namespaces that it joined: {entered}")
         if oci.binary == "runc" and "the container's view cannot be turned" not in text:
             problems.append(text)
         if target.calls() != WHOLE:

@@ -1,5 +1,6 @@
 """The launcher: that its text starts the package, whatever the interpreter's place and name."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -112,6 +113,32 @@ def test_nothing_is_written_into_the_package(tmp_path: Path) -> None:
         path.chmod(0o755)
         subprocess.run(["sh", "-c", 'umask 0; exec "$0" createRuntime --bad', path])
         assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_verify_compiles_all_that_a_stage_imports_later(tmp_path: Path) -> None:
+    """The hooks write no bytecode: what install does not compile, each of them would."""
+    package = tmp_path / "nri_hook"
+    shutil.copytree(ROOT / "nri_hook", package, ignore=shutil.ignore_patterns("__pycache__"))
+    launcher.verify(launcher.interpreter(), [str(tmp_path), *launcher.folders()[1:]])
+    later = {module for path in package.rglob("*.py") for module in imported_later(path)}
+    compiled = {
+        str(path.relative_to(tmp_path)).replace("/__pycache__", "").split(".")[0]
+        for path in package.rglob("*.pyc")
+    }
+    assert {"nri_hook/cgroups/libc", "nri_hook/schema"} <= later
+    assert later - compiled == set()
+
+
+def imported_later(path: Path) -> "set[str]":
+    """The modules of ours that functions in a file import, as paths."""
+    found = set()
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nri_hook"):
+                    folder = str(node.module).replace(".", "/")
+                    found.update(f"{folder}/{alias.name}" for alias in node.names)
+    return found
 
 
 def test_the_parent_stays_the_runtime(tmp_path: Path) -> None:

@@ -314,11 +314,7 @@ def test_the_cgroups_are_mounted_read_only_for_the_hook(scene, node, oci, log, w
 # systemd on cgroup v1
 
 
-@pytest.mark.skipif(
-    cgroups.pure_v2() or not os.path.isdir("/run/systemd/system"),
-    reason="needs systemd on cgroup v1: VMRUN_APPEND=systemd.unified_cgroup_hierarchy=0"
-    " tests/guest/run -s bookworm -b tcg",
-)
+@pytest.mark.v1
 def test_the_manager_is_systemd_on_v1(scene, node, runc, log):
     command = runc.command()
     runc.command = lambda: [*command, "--systemd-cgroup"]

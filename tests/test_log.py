@@ -15,6 +15,8 @@ SCRIPT = f"""
 import os, socket, sys, threading
 sys.path.insert(0, {TOP!r})
 from nri_hook import log
+from nri_hook.chain import Call
+from nri_hook.process import Outcome
 
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.settimeout(5)
@@ -26,6 +28,14 @@ elif kind != "none":
 if kind == "deaf":
     listener.close()
 report = log.Report("createRuntime")
+
+
+def call(type, milliseconds):
+    outcome = Outcome()
+    outcome.seconds = milliseconds / 1000
+    return Call(type, "create", b"", outcome)
+
+
 exec(os.environ["NRI_TEST_CODE"])
 while kind == "socket":
     listener.setblocking(False)
@@ -70,7 +80,7 @@ def line(code, kind="socket"):
 ERROR, WARNING, INFO = 24 + 3, 24 + 4, 24 + 6
 FULL = """
 report.id = "redis"
-report.calls = [("clearcfs", 1.25), ("konfine", 10.0)]
+report.calls = [call("clearcfs", 1.25), call("konfine", 10)]
 report.source, report.target = "/default/redis", "/qos/redis"
 """
 
@@ -117,7 +127,7 @@ def test_what_strangers_write_stays_in_its_line(place):
 
 
 def test_notes_and_failures_of_strangers_stay_in_their_line():
-    code = f'report.notes = ["{STRANGE}"] * 2; report.calls = [("{STRANGE}", 1)]'
+    code = f'report.notes = ["{STRANGE}"] * 2; report.calls = [call("{STRANGE}", 1)]'
     for end in (f'report.fail("{STRANGE}")', "report.succeed('x')"):
         lines, errors = said(f"{code}; {end}")
         assert len(lines) == len(errors) == 1

@@ -1,4 +1,4 @@
-"""Control files: read and written in one call each, with errors that name the file."""
+"""Control files: read whole and written in one call, with errors that name the file."""
 
 import os
 
@@ -8,15 +8,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
-# The largest of them is a few KB; memory.numa_stat of a large host stays below this.
-MAX_SIZE = 1 << 18
+# Most of them fit; for a much larger buffer the C library would map memory at each read.
+CHUNK = 1 << 14
 
 
 def read(path: str, folder: "Optional[int]" = None) -> str:
     """The text of a control file; with `folder`, a descriptor, of one in it. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        return os.read(fd, MAX_SIZE).decode("utf-8", "surrogateescape")
+        data = part = os.read(fd, CHUNK)
+        while len(part) == CHUNK:
+            part = os.read(fd, CHUNK)
+            data += part
+        return data.decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
 

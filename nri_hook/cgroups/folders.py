@@ -34,6 +34,12 @@ def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
     return [folder for folder in _chain(hierarchy, cgroup) if not os.path.isdir(folder)]
 
 
+def first_inside(folder: str) -> str:
+    """The path of a cgroup in the cgroup `folder`, "" where there is none. Raises OSError."""
+    with os.scandir(folder) as entries:
+        return next((entry.path for entry in entries if entry.is_dir()), "")
+
+
 def make(
     hierarchy: "Hierarchy", cgroup: str, claim: str, controllers: "list[str]", guard: str
 ) -> bool:
@@ -289,8 +295,8 @@ def _fill_cpusets(hierarchy: "Hierarchy", chain: "list[str]") -> None:
 
 
 def _remove_tree(folder: str) -> None:
-    for entry in os.listdir(folder):
-        inner = f"{folder}/{entry}"
-        if os.path.isdir(inner):
-            _remove_tree(inner)
+    inner = first_inside(folder)
+    while inner:
+        _remove_tree(inner)
+        inner = first_inside(folder)
     os.rmdir(folder)

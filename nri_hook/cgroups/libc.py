@@ -17,30 +17,39 @@ class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
 
 
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "i"
+
+
 class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "c"
 
 
 class _Function(_ctypes.CFuncPtr):
     _flags_ = CDECL | USE_ERRNO
-    _restype_ = _Long
+    # syscall(3) returns a long, all others that are called here an int; the upper half of the
+    # register that it comes in is anything.
+    _restype_ = _Int
 
 
 _C_LIBRARY = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+_functions: "dict[str, Any]" = {}
 
 
 class Memory:
     """Bytes that the kernel may write to. data: what they are at first."""
 
     def __init__(self, data: bytes) -> None:
-        self._buffer: "Any" = (_Char * len(data))(*data)
-        self.address = _ctypes.addressof(self._buffer)
+        self._data = bytearray(data)
+        # A single char at the beginning tells where it is, and holds it there. An array would be
+        # a new type for each length.
+        self._first: "Any" = _Char.from_buffer(self._data)
+        self.address = _ctypes.addressof(self._first)
         self.size = len(data)
 
     def u32(self, offset: int) -> int:
         """The unsigned number of 32 bits at `offset`."""
-        raw = bytes(self._buffer)[offset : offset + 4]
-        return int.from_bytes(raw, BYTE_ORDER)
+        return int.from_bytes(self._data[offset : offset + 4], BYTE_ORDER)
 
 
 def call(name: str, arguments: "tuple[Any, ...]", path: str) -> int:
@@ -48,8 +57,11 @@ def call(name: str, arguments: "tuple[Any, ...]", path: str) -> int:
 
     path: for the error. Raises OSError.
     """
-    function: "Any" = _Function(_ctypes.dlsym(_C_LIBRARY, name))
-    result: int = function(*(_Long(a) if type(a) is int else a for a in arguments))
+    if name not in _functions:
+        _functions[name] = _Function(_ctypes.dlsym(_C_LIBRARY, name))
+        if name == "syscall":
+            _functions[name].restype = _Long
+    result: int = _functions[name](*(_Long(a) if type(a) is int else a for a in arguments))
     if result < 0:
         code = _ctypes.get_errno()
         raise OSError(code, os.strerror(code), path or None)

@@ -60,8 +60,7 @@ def apply(
         _move(placement)
     for step, wanted in placement.partitions:
         settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
-    moves = {f"{_device(step.new)} {step.old_cgroup}": step.new for step in placement.steps}
-    view.turn(placement.pid, rootfs, moves)
+    view.turn(placement.pid, rootfs, placement.shown())
 
 
 def release(placement: "Placement") -> None:
@@ -163,7 +162,8 @@ def _prepare(
             fresh = _sample(step, placement, present, controllers, save)
         inherited: "set[str]" = set()
         if step.hierarchy.name != hierarchies.V2:
-            inherited = settings.inherited(step.old, present, config.asked_settings())
+            asked = config.asked_settings()
+            inherited = settings.inherited(step.old, present, fresh, asked)
         _carry(step, placement, present, fresh, inherited, save)
         if "devices" in step.hierarchy.name.split(","):
             devices.carry_list(step.old, step.new, config.denied_devices())
@@ -324,9 +324,3 @@ def _attach(path: str, pid: int) -> None:
                 raise HookError("the container's process has ended", path=path) from None
             else:
                 raise Refused(f"does not take the process: {error.strerror}", path=path) from None
-
-
-def _device(folder: str) -> str:
-    """The device of a folder's filesystem as mountinfo writes it."""
-    device = os.stat(folder).st_dev
-    return f"{os.major(device)}:{os.minor(device)}"

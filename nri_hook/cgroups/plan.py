@@ -65,6 +65,15 @@ class Placement:
         self.cgroups = {step.hierarchy.name: step.new_cgroup for step in steps}
         self.former = {step.hierarchy.name: step.old_cgroup for step in steps}
 
+    def shown(self) -> "dict[str, str]":
+        """The old cgroups as mountinfo names them, and the folders that shall be shown instead:
+        what view.turn() takes."""
+        found = {}
+        for step in self.steps:
+            device = os.stat(step.hierarchy.mount).st_dev
+            found[f"{os.major(device)}:{os.minor(device)} {step.old_cgroup}"] = step.new
+        return found
+
     def document(self) -> "dict[str, Any]":
         """What clean_up() takes, and what a runtime's record is corrected by."""
         document: "dict[str, Any]" = {
@@ -97,12 +106,14 @@ def plan(
     claim: str,
     guard: str,
     leave_parent: bool,
+    started: bool = False,
 ) -> Placement:
     """Plan the move of `pid` to where `answer` says; nothing is changed.
 
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
     has the same form. claim: the name of the container's record. guard: as for
-    folders.make(). Raises Left, Refused, or HookError.
+    folders.make(). started: whether the container may have other processes by now, which could
+    not be moved along. Raises Left, Refused, or HookError.
     """
     mounted = hierarchies.mounted(membership)
     if places.in_scope(cgroups_path, membership):
@@ -110,7 +121,7 @@ def plan(
     else:
         placement = _plan_folders(pid, membership, cgroups_path, answer, claim, mounted)
     placement.guard = guard
-    for step in placement.steps:
+    for step in placement.steps if not started else ():
         _check_old(step, pid)
     for step in placement.steps:
         _check_new(step)
@@ -219,9 +230,9 @@ def _check_old(step: Step, pid: int) -> None:
     others = [p for p in files.read(f"{step.old}/cgroup.procs").split() if p != str(pid)]
     if others:
         raise Left(f"its cgroup is not its own: process {others[0]} is in {step.old} too")
-    for name in os.listdir(step.old):
-        if os.path.isdir(f"{step.old}/{name}"):
-            raise Left(f"its cgroup has cgroups below it: {step.old}/{name}")
+    inner = folders.first_inside(step.old)
+    if inner:
+        raise Left(f"its cgroup has cgroups below it: {inner}")
 
 
 def _check_new(step: Step) -> None:
@@ -231,9 +242,9 @@ def _check_new(step: Step) -> None:
     if os.path.isdir(folder):
         if files.read(f"{folder}/cgroup.procs").strip():
             raise Refused("is occupied by another process, expected an empty cgroup", path=folder)
-        for name in os.listdir(folder):
-            if os.path.isdir(f"{folder}/{name}"):
-                raise Refused(f"holds the cgroup {name}, expected an empty one", path=folder)
+        inner = os.path.basename(folders.first_inside(folder))
+        if inner:
+            raise Refused(f"holds the cgroup {inner}, expected an empty one", path=folder)
     while len(folder) > len(root):
         for name, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
             try:

@@ -116,14 +116,21 @@ def texts(files: "dict[str, File]") -> "dict[str, str]":
     return {name: file.text for name, file in files.items() if file.text is not None}
 
 
-def inherited(folder: str, present: "dict[str, File]", asked: "set[str]") -> "set[str]":
-    """The settings of a cgroup v1 that came from its parent, not from whoever made it.
+def inherited(
+    folder: str, present: "dict[str, File]", given: "dict[str, str]", asked: "set[str]"
+) -> "set[str]":
+    """What a cgroup v1 has from its parent, and not from whoever made it, of the settings that
+    differ from a fresh cgroup's.
 
-    folder: of the cgroup. present: look() of it. asked: what its container's config asks for.
-    Raises OSError.
+    folder: of the cgroup. present: look() of it; given: read() of the fresh one. asked: what its
+    container's config asks for. Raises OSError.
     """
-    above = read(os.path.dirname(folder), [n for n in HANDED_DOWN if n in present])
-    return {n for n, text in above.items() if n not in asked and text == present[n].text}
+    names = [n for n in HANDED_DOWN if n in present and n not in asked]
+    differing = [n for n in names if present[n].text != given.get(n)]
+    if not differing:
+        return set()
+    above = read(os.path.dirname(folder), differing)
+    return {n for n, text in above.items() if text == present[n].text}
 
 
 def read(folder: str, names: "Iterable[str]") -> "dict[str, str]":

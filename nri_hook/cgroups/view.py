@@ -6,6 +6,7 @@ mount of a whole hierarchy shows everything and stays.
 Sources: mount_namespaces(7), open_tree(2), move_mount(2), openat2(2), proc_pid_mountinfo(5).
 """
 
+import _signal  # type: ignore[import-not-found]
 import os
 
 from nri_hook.cgroups import syscalls
@@ -66,7 +67,7 @@ def turn(pid: int, rootfs: Rootfs, moves: "dict[str, str]") -> None:
     moves: old cgroup, as "<major>:<minor> <path as in /proc/PID/cgroup>" -> folder of the new
     one. Raises Refused.
     """
-    windows = _windows(pid, moves)
+    windows = windows_of(pid, moves)
     for window in windows:
         if not window.path.startswith(rootfs.path + "/"):
             message = f"shows the old cgroup outside the rootfs {rootfs.path}"
@@ -76,15 +77,19 @@ def turn(pid: int, rootfs: Rootfs, moves: "dict[str, str]") -> None:
         _in_namespace(pid, rootfs.path, windows)
 
 
-def _windows(pid: int, moves: "dict[str, str]") -> "list[Window]":
+def windows_of(pid: int, moves: "dict[str, str]") -> "list[Window]":
+    """The mounts in the namespace of `pid` that show an old cgroup. moves: as turn() takes them."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         lines = os.fsdecode(file.read()).split("\n")[:-1]
     found = []
     for line in lines:
         before, _, after = line.partition(" - ")
-        fields, kind = before.split(" "), after.split(" ")[0]
+        kind = after.split(" ")[0]
+        if kind not in MAGIC:
+            continue
+        fields = before.split(" ")
         folder = moves.get(f"{fields[2]} {unescape(fields[3])}")
-        if kind in MAGIC and folder:
+        if folder:
             flags = 0
             for option in fields[5].split(","):
                 flags |= FLAGS.get(option, 0)
@@ -103,34 +108,47 @@ def _propagation(tags: "list[str]") -> int:
 
 
 def _in_namespace(pid: int, rootfs: str, windows: "list[Window]") -> None:
-    """Do the mounts in a child: only a process of one thread may change its mount namespace, and
-    ours must stay where it is."""
+    """Do the mounts in the container's mount namespace, and come back. Before it pivots it is a
+    copy of the one that it was made from: what is done there by path means the same."""
+    fds: "list[int]" = []
     try:
-        trees = [syscalls.open_tree(window.folder) for window in windows]
-        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+        fds += [syscalls.open_tree(window.folder) for window in windows]
+        here = _open("/proc/self/ns/mnt", os.O_RDONLY, fds)
+        top = _open("/", os.O_PATH | os.O_DIRECTORY, fds)
+        there = _open(f"/proc/{pid}/ns/mnt", os.O_RDONLY, fds)
         # From the root of init, as the paths of its mountinfo: the runtime may be in a chroot.
-        root = os.open(f"/proc/{pid}/root{rootfs}", os.O_PATH | os.O_DIRECTORY)
+        root = _open(f"/proc/{pid}/root{rootfs}", os.O_PATH | os.O_DIRECTORY, fds)
     except OSError as error:
+        _close(fds)
         raise Refused(f"cannot be shown to the container: {error.strerror}", path=rootfs) from None
-    report, answer = os.pipe()
-    child = os.fork()
-    if child == 0:
+    # An interrupt would find us in a namespace that is not ours.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    try:
+        syscalls.setns(there, syscalls.CLONE_NEWNS)
         try:
-            syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-            for window, tree in zip(windows, trees):
+            for window, tree in zip(windows, fds):
                 _replace(root, window.path[len(rootfs) + 1 :], window, tree)
-            os.write(answer, b"done")
-        except OSError as error:
-            os.write(answer, f"{error.filename or rootfs}: {error.strerror}".encode())
         finally:
-            os._exit(0)
-    for fd in (answer, namespace, root, *trees):
+            syscalls.setns(here, syscalls.CLONE_NEWNS)
+            # It leads to the top of the namespace, and we may have been in a chroot.
+            os.fchdir(top)
+            os.chroot(".")
+    except OSError as error:
+        reason = f"{error.filename or rootfs}: {error.strerror}"
+        raise Refused(f"the container's view cannot be turned: {reason}", path=rootfs) from None
+    finally:
+        _close(fds)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def _open(path: str, flags: int, fds: "list[int]") -> int:
+    fds.append(os.open(path, flags | os.O_CLOEXEC))
+    return fds[-1]
+
+
+def _close(fds: "list[int]") -> None:
+    for fd in fds:
         os.close(fd)
-    with open(report, "rb") as file:
-        found = file.read().decode("utf-8", "replace")
-    os.waitpid(child, 0)
-    if found != "done":
-        raise Refused(f"the container's view cannot be turned: {found}", path=rootfs)
 
 
 def _replace(root: int, path: str, window: Window, tree: int) -> None:
@@ -144,7 +162,5 @@ def _replace(root: int, path: str, window: Window, tree: int) -> None:
     target = syscalls.open_in_root(root, path)
     syscalls.move_mount(tree, target)
     os.close(target)
-    target = syscalls.open_in_root(root, path)
-    syscalls.mount(f"/proc/self/fd/{target}", syscalls.MS_REMOUNT | syscalls.MS_BIND | window.flags)
-    syscalls.mount(f"/proc/self/fd/{target}", window.propagation)
-    os.close(target)
+    syscalls.mount(f"/proc/self/fd/{tree}", syscalls.MS_REMOUNT | syscalls.MS_BIND | window.flags)
+    syscalls.mount(f"/proc/self/fd/{tree}", window.propagation)

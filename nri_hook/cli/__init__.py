@@ -6,10 +6,18 @@ import argparse
 import sys
 
 from nri_hook import hookfile
-from nri_hook.cli import gc, install, uninstall
+from nri_hook.cli import doctor, gc, install, invoke, log, uninstall, validate
 from nri_hook.errors import HookError, UsageError, printable
 
-COMMANDS = {"install": install, "uninstall": uninstall, "gc": gc}
+COMMANDS = {
+    "install": install,
+    "uninstall": uninstall,
+    "doctor": doctor,
+    "validate": validate,
+    "invoke": invoke,
+    "log": log,
+    "gc": gc,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

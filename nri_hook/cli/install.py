@@ -8,7 +8,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import engines, files, hookfile, launcher, options
+from nri_hook import engines, files, goregex, hookfile, launcher, ocihooks, options
+from nri_hook.cli import flags
 from nri_hook.errors import HookError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -21,39 +22,22 @@ def add_parser(commands: Commands) -> None:
         "install",
         help="register the hook with podman and CRI-O, or with one bundle of runc or crun",
         description="Writes the launcher and one hook file per stage into the folder that podman "
-        "and CRI-O read; with --engine podman into one that only podman reads, where the stage "
-        "precreate can be used too; with --bundle our hooks into the bundle's config.json. Can be "
-        "repeated: flags given now replace those given before.",
+        "and CRI-O read; with --engine crio into the one that CRI-O's configuration names; with "
+        "--engine podman into one that only podman reads, where the stage precreate can be used "
+        "too; with --bundle our hooks into the bundle's config.json. Can be repeated: flags given "
+        "now replace those given before.",
         allow_abbrev=False,
     )
     add_places(parser)
+    flags.add(parser)
     parser.add_argument(
-        "--conf-dir",
-        metavar="DIR",
-        type=absolute,
+        "--when-annotation",
+        metavar="KEY=REGEX",
+        type=annotation,
         action="append",
-        help="folder of the host configuration: resource.d/*.conf, else conf.json (/etc/nri)",
-    )
-    parser.add_argument(
-        "--plugin-dir",
-        metavar="DIR",
-        type=absolute,
-        action="append",
-        help="folder of the plugins, repeatable (/opt/nri/bin)",
-    )
-    parser.add_argument(
-        "--state-dir",
-        metavar="DIR",
-        type=absolute,
-        action="append",
-        help="folder of the records (/run/nri-hook)",
-    )
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        action="append",
-        help="for the whole chain of plugins (30); the runtime kills the hook "
-        f"{options.MARGIN} seconds later",
+        default=[],
+        help="call the hooks only for containers that have the annotation KEY with a value that "
+        "the Go expression REGEX matches as a whole, repeatable: all have to match",
     )
     parser.add_argument(
         "--print",
@@ -76,39 +60,40 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--hooks-dir",
         metavar="DIR",
-        type=absolute,
+        type=flags.absolute,
         default=engines.HOOKS_DIR,
         help=f"folder of the hook files ({engines.HOOKS_DIR})",
     )
     place.add_argument(
         "--engine",
-        choices=("podman",),
-        help=f"for podman alone: hook files in {engines.PODMAN_DIR}, precreate among them, and a "
-        "drop-in of containers.conf that has podman read that folder",
+        choices=("podman", "crio"),
+        help=f"podman: for podman alone, hook files in {engines.PODMAN_DIR}, precreate among them, "
+        "and a drop-in of containers.conf that has podman read that folder; crio: hook files in "
+        "the folder that crio.conf and crio.conf.d name",
     )
     place.add_argument(
         "--bundle",
         metavar="DIR",
-        type=absolute,
+        type=flags.absolute,
         help="a bundle, the hooks of whose config.json are changed instead",
     )
     parser.add_argument(
         "--launcher",
         metavar="PATH",
-        type=absolute,
+        type=flags.absolute,
         help=f"the executable that is called ({launcher.DEFAULT}; with --bundle {in_environment})",
     )
 
 
-def absolute(path: str) -> str:
-    """A path given on the command line. JSON can only name paths that are UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{path!a}: expected a path in UTF-8") from None
-    if not path:
-        raise argparse.ArgumentTypeError("expected a path, not an empty string")
-    return os.path.abspath(path)
+def annotation(text: str) -> tuple[str, str]:
+    """KEY=REGEX of the command line."""
+    key, given, pattern = text.partition("=")
+    if not key or not given:
+        raise argparse.ArgumentTypeError(f"{text!a}: expected KEY=REGEX")
+    verdict, why = goregex.judge(pattern)
+    if verdict == goregex.REFUSED:
+        raise argparse.ArgumentTypeError(f"{text!a}: expected a regular expression of Go: {why}")
+    return key, pattern
 
 
 def launcher_path(args: argparse.Namespace) -> str:
@@ -151,22 +136,20 @@ class File:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises HookError."""
-    chosen = options.parse(stage_flags(args))
+    chosen = options.parse(flags.words(args))
     path = launcher_path(args)
     stage = None if args.show is True else args.show
-    if stage and args.bundle:
-        raise UsageError("--print STAGE shows a hook file, expected no --bundle with it")
-    if stage and stage not in hookfile.STAGES and not args.engine:
+    annotations = dict(args.when_annotation)
+    if args.bundle and (stage or annotations):
+        raise UsageError("--print STAGE and --when-annotation are for hook files, not for --bundle")
+    if len(annotations) < len(args.when_annotation):
+        raise UsageError("--when-annotation: expected each KEY once")
+    if stage and stage not in hookfile.STAGES and args.engine != "podman":
         raise UsageError(f"--print {stage}: podman's own stage, expected --engine podman with it")
     if stage:
-        sys.stdout.buffer.write(hookfile.render(stage, path, chosen))
+        sys.stdout.buffer.write(hookfile.render(stage, path, chosen, annotations))
         return 0
-    if args.bundle:
-        callers = [bundle(args.bundle, path, chosen)]
-    elif args.engine:
-        callers = podman_files(path, chosen)
-    else:
-        callers = [hook_file(args.hooks_dir, s, path, chosen) for s in hookfile.STAGES]
+    callers = files_of_callers(args, path, chosen, annotations)
     python, paths = launcher.interpreter(), launcher.folders()
     text = launcher.render(python, paths)
     executable = File(path, text, launcher.MODE, files.read(path), keep=False)
@@ -181,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     # The launcher first: from the moment its name stands in a hook file it is called.
     for file in (executable, *callers):
         file.write()
-    if args.engine and callers[-1].path != engines.DROP_IN:
+    if args.engine == "podman" and callers[-1].path != engines.DROP_IN:
         # Made before somebody set a hooks_dir, which it would override.
         remove_drop_in()
     for line in launcher.warnings([python, *loaded, path]):
@@ -192,20 +175,56 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def stage_flags(args: argparse.Namespace) -> list[str]:
-    """The flags for the stages among those of the command line."""
-    return [
-        part
-        for flag in options.VALUES
-        for value in getattr(args, flag.strip("-").replace("-", "_")) or []
-        for part in (flag, value)
-    ]
+def files_of_callers(
+    args: argparse.Namespace, path: str, chosen: options.Options, annotations: dict[str, str]
+) -> list[File]:
+    """What has the launcher at `path` called. Raises HookError."""
+    if args.bundle:
+        return [bundle(args.bundle, path, chosen)]
+    drop_ins = []
+    folder, stages = args.hooks_dir, list(hookfile.STAGES)
+    if args.engine == "podman":
+        drop_ins = podman_drop_in()
+        folder, stages = engines.PODMAN_DIR, list(hookfile.PODMAN_STAGES)
+    elif args.engine == "crio":
+        folder = engines.crio_folder(hookfile.file_name(stages[0]))
+    callers = []
+    for stage in stages:
+        name = os.path.join(folder, hookfile.file_name(stage))
+        data = hookfile.render(stage, path, chosen, annotations)
+        callers.append(File(name, data, 0o644, files.read(name)))
+    refuse_foreign(callers)
+    refuse_bad(folder, callers)
+    return callers + drop_ins
 
 
-def hook_file(folder: str, stage: str, path: str, chosen: options.Options) -> File:
-    """The hook file of one stage."""
-    name = os.path.join(folder, hookfile.file_name(stage))
-    return File(name, hookfile.render(stage, path, chosen), 0o644, files.read(name))
+def refuse_foreign(callers: list[File]) -> None:
+    """Raise HookError where a file of that name is somebody else's."""
+    for file in callers:
+        if file.found and not hookfile.calls_us(file.found.data):
+            raise HookError(
+                "is no hook file of nri-hook, so it is kept; expected: moved away", path=file.path
+            )
+
+
+def refuse_bad(folder: str, callers: list[File]) -> None:
+    """Raise HookError where an engine would refuse one of our files, or does refuse one that is
+    in the folder already: it then starts no container at all, and we would be blamed."""
+    engine, known = "podman", [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
+    crio = engines.crio_folders() if engines.has_crio() else []
+    if os.path.realpath(folder) in map(os.path.realpath, crio):
+        engine, known = "CRI-O", list(ocihooks.STAGES)
+    judged = {file.path: ocihooks.judge(file.data, known) for file in callers}
+    for name in ocihooks.names(folder):
+        path = os.path.join(folder, name)
+        if path not in judged:
+            judged[path] = ocihooks.judge_file(path, known)
+    for path, judgement in judged.items():
+        if judgement.faults:
+            raise HookError(
+                f"stops {engine}: {judgement.faults[0]}; nothing installed until it is mended",
+                path=path,
+            )
 
 
 def closed_to_others(paths: list[str]) -> str | None:
@@ -223,19 +242,15 @@ def closed_to_others(paths: list[str]) -> str | None:
     return None
 
 
-def podman_files(path: str, chosen: options.Options) -> list[File]:
-    """The hook files for podman alone, and last what has podman read them, where it does not yet.
-
-    Raises HookError.
-    """
+def podman_drop_in() -> list[File]:
+    """What has podman read its own folder, where it does not yet. Raises HookError."""
     engines.refuse_crio()
-    callers = [hook_file(engines.PODMAN_DIR, s, path, chosen) for s in hookfile.PODMAN_STAGES]
     if not engines.needs_drop_in():
-        return callers
+        return []
     found = files.read(engines.DROP_IN)
     if found and found.data != engines.drop_in():
         raise HookError("is not what nri-hook writes, so it is not replaced", path=engines.DROP_IN)
-    return [*callers, File(engines.DROP_IN, engines.drop_in(), 0o644, found)]
+    return [File(engines.DROP_IN, engines.drop_in(), 0o644, found)]
 
 
 def remove_drop_in() -> list[str]:

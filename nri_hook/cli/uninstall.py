@@ -22,9 +22,10 @@ def add_parser(commands: Commands) -> None:
         "uninstall",
         help="take away what install made",
         description="Removes the hook files (with --engine podman those of podman alone and the "
-        "drop-in), or with --bundle our hooks from the bundle's config.json, and then the "
-        "launcher: other bundles and folders that use the same launcher must be done first. What "
-        "is not ours is kept and named.",
+        "drop-in, with --engine crio those in the folders that CRI-O's configuration names), or "
+        "with --bundle our hooks from the bundle's config.json, and then the launcher: other "
+        "bundles and folders that use the same launcher must be done first. What is not ours is "
+        "kept and named.",
         allow_abbrev=False,
     )
     add_places(parser)
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     path = launcher_path(args)
     if args.bundle:
         kept = clear_bundle(args.bundle, path)
+    elif args.engine == "crio":
+        kept = [line for f in engines.crio_folders() for line in remove_hook_files(f, path)]
     elif args.engine:
         kept = remove_hook_files(engines.PODMAN_DIR, path) + remove_drop_in()
     else:
@@ -90,7 +93,7 @@ def remove_launcher(path: str) -> list[str]:
         return []
     if not launcher.is_ours(found.data):
         return [f"{path}: kept, it is no launcher of nri-hook"]
-    for folder in engines.FOLDERS:
+    for folder in dict.fromkeys([*engines.FOLDERS, *engines.crio_folders()]):
         for name, called in hook_files(folder):
             if called == path:
                 return [f"{path}: kept, {name} calls it"]

@@ -27,8 +27,9 @@ class Cell:
         self.environment = environment
         self.way = way
         self.pids = pids
-        self.cgroup_namespace, self.writable = WAYS[way]
         self.engine = environment.startswith("podman")
+        self.cgroup_namespace, writable = WAYS[way]
+        self.writable = writable and not self.engine  # podman's is never
         self.kind = "crun" if "crun" in environment else "runc"
         self.manager = environment.rpartition("-")[2]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import time
@@ -247,6 +248,7 @@ def versions():
         "cgroups": "v2" if cgroups.pure_v2() else "v1 (hybrid)",
         "systemd": _version("systemctl") if "systemd" in MANAGERS else "",
         **{name: _version(name) for name in ("runc", "crun", "podman")},
+        "Python": platform.python_version(),
     }
 
 

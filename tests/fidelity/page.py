@@ -4,6 +4,7 @@
 import collections
 import json
 import os
+import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -11,12 +12,8 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 PAGE = f"{TOP}/docs/fidelity.md"
 EXPECTED = ("host-bookworm", "uml-bookworm", "uml-trixie", "uml-sid")
 
-COLUMNS = [
-    (way, pids)
-    for way in ("create", "detached", "foreground", "unstarted")
-    for pids in ("private", "shared")
-]
-HEADINGS = {
+PIDS = ("private", "shared")
+WAYS = {
     "create": "create, start",
     "detached": "run -d",
     "foreground": "run",
@@ -27,11 +24,22 @@ MACHINES = {"host": "the machine itself", "uml": "User-Mode Linux", "qemu": "QEM
 INTRO = """\
 # Fidelity
 
-A container that was moved, beside one that its runtime created at the same place. Both are looked
-at in every way below, and every field must be equal, or stand in a list of differences with its
-cause (`tests/fidelity/known.py`); anything else fails the test.
+A container that was moved, beside one that its runtime created at the same place. Both go through
+the same, from create to delete, and all that can be seen of them must be equal, or stand in a list
+of differences with its cause (`tests/fidelity/known.py`); anything else fails the test.
 
 This page is written by `make fidelity` from what that run has seen. No cell is typed by hand.
+systemd's cgroup manager on v1 is not in it: a container stays where it is there
+([placement.md](placement.md#left)). Nor is CRI-O, which could not be run.
+"""
+
+LEGEND = """\
+Each cell: how many fields are equal and, in brackets, the differences below that there are. Each
+way is gone with a pid namespace of its own and with the host's; where that makes a difference
+there are two results, in this order. `create, start` has a cgroup namespace and a cgroup mount
+that is read-only, `run -d` no cgroup namespace, the foreground `run` a cgroup namespace and a mount
+that can be written (under podman it is read-only always). The last column is of a container that
+was never started.
 """
 
 GROUPS = {
@@ -63,9 +71,9 @@ GROUPS = {
 
 def main():
     documents = [load(name) for name in EXPECTED]
-    lines = [INTRO, "## Versions\n", *versions(documents)]
     notes = number(documents)
-    lines += ["", "## The table\n", *legend(), "", *table(documents, notes)]
+    lines = [INTRO, sum_of(documents, notes), "", "## Versions\n", *versions(documents)]
+    lines += ["", "## The table\n", LEGEND, *table(documents, notes)]
     lines += ["", "## What differs and why\n", *differences(documents, notes)]
     lines += ["", "## What is compared\n", *groups(documents)]
     with open(PAGE, "w") as file:
@@ -104,68 +112,61 @@ def number(documents):
     return found
 
 
-def legend():
-    yield (
-        "Each cell: how many fields are equal, and the numbers of the differences below that are "
-        "there. Of the two columns of a way the first is with a pid namespace of its own, the "
-        "second with the host's. `create, start` has a cgroup namespace and a cgroup mount that "
-        "is read-only, `run -d` no cgroup namespace, the foreground `run` both and a mount that "
-        "can be written."
+def sum_of(documents, notes):
+    cells = [cell for document in documents for cell in document["cells"]]
+    equal, differing = (sum(len(cell[key]) for cell in cells) for key in ("equal", "explained"))
+    return (
+        f"{len(cells)} pairs of containers: {equal} fields are equal, {differing} differ for one"
+        f" of {len(notes)} reasons, none for another."
     )
 
 
 def table(documents, notes):
-    yield (
-        "| Debian | runtime | cgroups | "
-        + " | ".join(
-            f"{HEADINGS[way]}{'' if pids == 'private' else ' (host pid)'}" for way, pids in COLUMNS
-        )
-        + " |"
-    )
-    yield "|" + "---|" * (len(COLUMNS) + 3)
+    yield f"| Debian | runtime | cgroups | {' | '.join(WAYS.values())} |"
+    yield "|" + "---|" * (len(WAYS) + 3)
     for document in documents:
         rows = collections.defaultdict(dict)
         for cell in document["cells"]:
             rows[cell["environment"]][cell["way"], cell["pids"]] = cell
         for environment, cells in rows.items():
-            runtime, cgroups = described(environment, document)
-            values = [text(cells.get(column), notes) for column in COLUMNS]
+            runtime, cgroups = described(environment, document["versions"])
+            values = [both(cells, way, notes) for way in WAYS]
             yield f"| {document['suite']} | {runtime} | {cgroups} | {' | '.join(values)} |"
 
 
-def described(environment, document):
+def described(environment, versions):
+    """The runtime with its version, and the cgroups."""
     runtime, _, manager = environment.rpartition("-")
-    version = "v1" if document["versions"]["cgroups"] != "v2" else "v2"
+    version = "v2" if versions["cgroups"] == "v2" else "v1"
     if runtime.endswith("-v2"):
         runtime, version = runtime[: -len("-v2")], "v2 without controllers"
-    if runtime.startswith("podman"):
-        runtime = f"podman with {runtime.partition('-')[2]}"
-    return runtime, f"{version}, {manager}"
+    names = runtime.split("-")
+    return ", ".join(f"{name} {versions[name]}" for name in names), f"{version}, {manager}"
+
+
+def both(cells, way, notes):
+    """What came of one way with each pid namespace."""
+    results = [text(cells[way, pids], notes) for pids in PIDS]
+    return " / ".join(dict.fromkeys(results))
 
 
 def text(cell, notes):
-    if cell is None:
-        return "-"
     numbers = sorted({notes[why] for _, _, why in cell["explained"].values()})
-    differing = f"; {', '.join(map(str, numbers))}" if numbers else ""
-    return f"{len(cell['equal'])} equal{differing}"
+    return f"{len(cell['equal'])}" + (f" ({', '.join(map(str, numbers))})" if numbers else "")
 
 
 def differences(documents, notes):
     for why, count in notes.items():
-        fields, places = collections.Counter(), {}
+        found = {}
         for document in documents:
             for cell in document["cells"]:
                 for field, (native, moved, cause) in cell["explained"].items():
                     if cause == why:
-                        fields[field] += 1
-                        place = f"{document['suite']} {cell['environment']}"
-                        places.setdefault(place, (field, native, moved))
+                        found.setdefault(field, (native, moved))
+        field, (native, moved) = next(iter(found.items()))
         yield f"{count}. {why}"
-        yield f"   - Fields: {', '.join(f'`{name}`' for name in short(fields))}."
-        yield f"   - Seen under: {', '.join(places)}."
-        field, native, moved = next(iter(places.values()))
-        yield f"   - For example `{field}`: natively `{clip(native)}`, moved `{clip(moved)}`."
+        yield f"   - Fields: {', '.join(f'`{name}`' for name in short(found))}."
+        yield f"   - For example `{field}`: natively {clip(native)}, moved {clip(moved)}."
 
 
 def short(fields):
@@ -178,8 +179,11 @@ def short(fields):
 
 
 def clip(value, length=120):
-    words = " ".join(str(value).split())
-    return words if len(words) <= length else words[:length] + "..."
+    """A value as code, without what is of one run alone."""
+    words = re.sub(r"nri-test(-\d+)*", "TEST", " ".join(str(value).split()))
+    if not words:
+        return "nothing"
+    return f"`{words}`" if len(words) <= length else f"`{words[:length]}`..."
 
 
 def groups(documents):
@@ -195,7 +199,7 @@ def groups(documents):
                 seen[group] = max(seen[group], count)
         for group, count in seen.items():
             counts[group] = max(counts[group], count)
-    yield "| group | what | most fields in one cell |"
+    yield "| group | what | fields, at most |"
     yield "|---|---|---|"
     for group, what in GROUPS.items():
         yield f"| {group} | {what} | {counts.pop(group, 0)} |"

@@ -119,7 +119,23 @@ class Node:
         return document
 
     def left(self):
-        """The names of all files in the state folder."""
+        """The names of all files in the state folder but logs, which stay until gc."""
+        return [name for name in self._state() if not name.endswith(".log")]
+
+    def logs(self):
+        """File name -> invocations, the oldest first, of the logs that are there."""
+        return {
+            name: [json.loads(line) for line in read(f"{self.state_dir}/{name}").splitlines()]
+            for name in self._state()
+            if name.endswith(".log")
+        }
+
+    def log(self):
+        """The invocations in the only log."""
+        (invocations,) = self.logs().values()
+        return invocations
+
+    def _state(self):
         try:
             return sorted(os.listdir(self.state_dir))
         except FileNotFoundError:
@@ -139,9 +155,9 @@ class Node:
         ]
 
 
-def command(*args):
-    """`nri-hook ARGS`, from the tree; what came of it."""
-    argv = [sys.executable, "-m", "nri_hook", *args]
+def command(*args, prefix=()):
+    """`nri-hook ARGS`, from the tree; what came of it. prefix: words before it."""
+    argv = [*prefix, sys.executable, "-m", "nri_hook", *args]
     done = subprocess.run(
         argv,
         cwd="/",

@@ -1,0 +1,1 @@
+"""What `nri-hook doctor` looks at: one module per thing, each gives findings."""

@@ -1,0 +1,104 @@
+"""What makes an engine or a runtime call us: the stages, the flags, the timeouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from nri_hook import hookfile, options
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.errors import UsageError
+from nri_hook.options import Options
+
+CHECK = "registration"
+
+
+class Call(NamedTuple):
+    """One hook of ours. where: a hook file, or a place in a config.json. stages: those that it is
+    registered for. hook: path, args, env, timeout, as the runtime specification has them. when: its
+    conditions, as oci-hooks(5) has them."""
+
+    where: str
+    stages: list[str]
+    hook: dict[str, Any]
+    when: dict[str, Any]
+
+    @property
+    def launcher(self) -> str:
+        """The executable that is called."""
+        return str(self.hook.get("path") or "")
+
+    @property
+    def words(self) -> list[str]:
+        """The flags that the stage is called with."""
+        return [str(word) for word in (self.hook.get("args") or [])[2:]]
+
+    def options(self) -> Options:
+        """The flags, read. Raises UsageError."""
+        return options.parse(self.words)
+
+
+def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
+    """The hooks of ours in the config.json at `path`."""
+    return [
+        Call(f"{path}: /hooks/{stage}/{n}", [stage], hook, {"always": True})
+        for stage, hooks in config.hooks.items()
+        for n, hook in enumerate(hooks or [])
+        if hookfile.is_nri_hook(hook)
+    ]
+
+
+def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:
+    """Whether these hooks of one caller (an engine or a bundle) are a whole.
+
+    mend: the command that makes them anew.
+    """
+    for call in calls:
+        yield from _one(call, mend)
+    stages = [stage for call in calls for stage in call.stages]
+    for stage in hookfile.STAGES:
+        if stage not in stages:
+            yield Finding(FAIL, CHECK, f"{caller} does not call nri-hook for {stage}", mend)
+    for stage in sorted(set(stages)):
+        places = [call.where for call in calls if stage in call.stages]
+        if len(places) > 1:
+            where = " and ".join(places)
+            yield Finding(FAIL, CHECK, f"{caller} calls it twice for {stage}: {where}", mend)
+    for what, values in (
+        ("flags", {tuple(call.words) for call in calls}),
+        ("launchers", {call.launcher for call in calls}),
+        ("conditions (when)", {str(sorted(call.when.items())) for call in calls}),
+    ):
+        if len(values) > 1:
+            yield Finding(
+                FAIL,
+                CHECK,
+                f"{caller}: the stages have different {what}, so poststop does not undo what "
+                "createRuntime did",
+                mend,
+            )
+    if set(hookfile.STAGES) <= set(stages):
+        yield Finding(OK, CHECK, f"{caller} calls nri-hook for {', '.join(stages)}")
+
+
+def _one(call: Call, mend: str) -> Iterator[Finding]:
+    args = call.hook.get("args") or []
+    stage = args[1] if len(args) > 1 else ""
+    if call.stages != [stage]:
+        said = ", ".join(call.stages) or "no stage"
+        yield Finding(
+            FAIL,
+            CHECK,
+            f"{call.where}: registered for {said}, and called as {stage or 'none'}",
+            mend,
+        )
+    try:
+        call.options()
+    except UsageError as error:
+        yield Finding(FAIL, CHECK, f"{call.where}: its flags: {error}", mend)
+    if not os.path.isabs(call.launcher):
+        yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is no absolute path", mend)
+    env = call.hook.get("env")
+    if not env or not any(str(word).startswith("PATH=") for word in env):
+        yield Finding(WARN, CHECK, f"{call.where}: its env has no PATH", mend)

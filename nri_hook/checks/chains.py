@@ -1,0 +1,164 @@
+"""The host configuration and its plugins, and whether each has the time that it was given."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+
+from nri_hook import conf, program, documents, options
+from nri_hook.checks import owners
+from nri_hook.checks.calls import Call
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.errors import HookError
+from nri_hook.options import Options
+
+# CRI-O gives a create so long, hooks and all (cri-o, pkg/config, the default).
+CRIO_SECONDS = 240
+# Seconds that a mend gives beyond what is the least.
+MORE = 5
+
+
+class Chain:
+    """A chain as the hook would load it. folders: of plugins. entries: none where the configuration
+    cannot be read; files: of plugins that can be run, both once check() has run."""
+
+    def __init__(self, chosen: Options, package: str) -> None:
+        """package: the folder of the nri_hook that the launcher runs, "" for our own."""
+        self.options = chosen
+        self.folders = chosen.plugin_path()
+        if package:
+            self.folders[-1] = os.path.join(package, "plugins")
+        self.entries: list[conf.Entry] = []
+        self.files: list[str] = []
+
+    def check(self) -> Iterator[Finding]:
+        """Configuration, then the plugins."""
+        yield from self._configuration()
+        for type in dict.fromkeys(entry.type for entry in self.entries):
+            yield self._plugin(type)
+
+    def _configuration(self) -> Iterator[Finding]:
+        folder = self.options.conf_dir
+        try:
+            paths = conf.paths(folder)
+        except HookError as error:
+            yield Finding(FAIL, "configuration", str(error), f"ls -ld {shlex.quote(folder)}")
+            return
+        if not paths:
+            what = f"neither {folder}/resource.d/*.conf nor {folder}/conf.json: no plugin is called"
+            line = '{"version": "0.1", "plugins": [{"type": "NAME"}]}'
+            yield Finding(WARN, "configuration", what, f"write {line} into {folder}/conf.json")
+        wrong = 0
+        for path in paths:
+            for finding in _file(path, self.folders):
+                wrong += finding.level == FAIL
+                yield finding
+        if wrong:
+            return
+        try:
+            self.entries = conf.load(folder)
+        except HookError as error:
+            yield Finding(FAIL, "configuration", str(error), f"nri-hook validate {error.path}")
+            return
+        for path in paths:
+            yield Finding(OK, "configuration", path)
+
+    def _plugin(self, type: str) -> Finding:
+        try:
+            found = program.find(type, self.folders)
+        except HookError as error:
+            return Finding(FAIL, "plugin", str(error), self._mend(type, error.path))
+        self.files.append(found.path)
+        kind = "hosted Python" if found.hosted else "executable"
+        return Finding(OK, "plugin", f"{type}: {found.path}, {kind}")
+
+    def _mend(self, type: str, path: str) -> str:
+        if not path:
+            first = shlex.quote(os.path.join(self.folders[0], type))
+            entry = f'take {{"type": "{type}"}} out of {self.options.conf_dir}'
+            return f"install -m 0755 FILE {first}, or {entry}"
+        if owners.judge(path):
+            return owners.mend(path)
+        if os.path.isfile(path):
+            return f"chmod 0755 {shlex.quote(path)}"
+        return f"rm {shlex.quote(path)}, and put an executable in its place"
+
+
+def timeouts(
+    chosen: Options, entries: list[conf.Entry], calls: list[Call], install: str
+) -> Iterator[Finding]:
+    """Each has to end before what is around it: plugin, chain, hook file.
+
+    install: the command that registers these calls anew.
+    """
+    wrong = []
+    for entry in entries:
+        if entry.timeout is not None and entry.timeout >= chosen.timeout:
+            wrong.append(
+                Finding(
+                    FAIL,
+                    "timeouts",
+                    f"plugin {entry.type} is given {entry.timeout:g} s, and the whole chain is "
+                    f"killed after {chosen.timeout:g} s",
+                    f'"timeout" below {chosen.timeout:g} for {entry.type} in {chosen.conf_dir}, or '
+                    f"{install} --timeout {entry.timeout + MORE:g}",
+                )
+            )
+    total = sum(entry.timeout or 0 for entry in entries)
+    if total > chosen.timeout and not wrong:
+        wrong.append(
+            Finding(
+                WARN,
+                "timeouts",
+                f"the plugins are given {total:g} s together, and the chain {chosen.timeout:g} s",
+                f"{install} --timeout {total + MORE:g}",
+            )
+        )
+    for call in calls:
+        finding = _hook_timeout(call, chosen, install)
+        wrong += [finding] if finding else []
+    yield from wrong
+    if not wrong:
+        yield Finding(OK, "timeouts", f"plugins below the chain's {chosen.timeout:g} s")
+
+
+def _hook_timeout(call: Call, chosen: Options, install: str) -> Finding | None:
+    given = call.hook.get("timeout")
+    needed = chosen.timeout + options.MARGIN
+    if given is None:
+        what = f"{call.where}: has no timeout: a hook that hangs is never killed"
+        return Finding(WARN, "timeouts", what, install)
+    if given >= needed:
+        return None
+    what = (
+        f"{call.where}: the hook is killed after {given} s, with {chosen.timeout:g} s for the "
+        f"chain and {options.MARGIN} s for the undo"
+    )
+    level = FAIL if given <= chosen.timeout else WARN
+    return Finding(level, "timeouts", what, f"{install} --timeout {chosen.timeout:g}")
+
+
+def below_crio(calls: list[Call], install: str) -> Iterator[Finding]:
+    """Whether the hooks that CRI-O calls end before CRI-O itself gives up."""
+    for call in calls:
+        given = call.hook.get("timeout") or 0
+        if given >= CRIO_SECONDS:
+            what = f"{call.where}: the hook has {given} s, and CRI-O gives up after {CRIO_SECONDS}"
+            mend = f"{install} --timeout {CRIO_SECONDS - options.MARGIN - MORE}"
+            yield Finding(FAIL, "timeouts", what, mend)
+
+
+def _file(path: str, folders: list[str]) -> Iterator[Finding]:
+    """What is wrong with one file of the configuration."""
+    unsafe = owners.judge(path)
+    if unsafe:
+        yield Finding(FAIL, "configuration", unsafe.what, unsafe.mend)
+    mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
+    try:
+        checked = documents.check(path, documents.CONFIGURATION, folders)
+    except HookError as error:
+        yield Finding(FAIL, "configuration", str(error), mend)
+        return
+    for fault in checked.faults:
+        yield Finding(FAIL, "configuration", f"{path}: {fault}", mend)

@@ -1,0 +1,147 @@
+"""The folders of hook files that each engine reads, and every file in them.
+
+Everybody's files, since one that an engine refuses stops all containers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from nri_hook import engines, hookfile, ocihooks
+from nri_hook.checks import owners, programs
+from nri_hook.checks.calls import Call
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.errors import HookError
+
+CHECK = "hook files"
+
+
+class Engine(NamedTuple):
+    """name: as its users write it. folders: what it reads, in its order. stages: all it knows.
+    table: that of its configuration with hooks_dir. suffers: what one bad file does."""
+
+    name: str
+    folders: list[str]
+    stages: Sequence[str]
+    table: str
+    suffers: str
+
+
+def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
+    """The engines of this machine, and what is wrong with the configuration of one.
+
+    more: folders that podman is given on its command line.
+    """
+    found, wrong = [], []
+    version = programs.podman_version()
+    for name in ("podman", "CRI-O"):
+        try:
+            if name == "podman" and version:
+                major = int(version.partition(".")[0])
+                folders = more or engines.podman_folders(os.geteuid() == 0, major)
+                stages = [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
+                suffers = "podman starts no container"
+                found.append(Engine(name, folders, stages, "[engine]", suffers))
+            if name == "CRI-O" and engines.has_crio():
+                folders, suffers = engines.crio_folders(), "CRI-O does not start"
+                found.append(Engine(name, folders, ocihooks.STAGES, "[crio.runtime]", suffers))
+        except HookError as error:
+            path = error.path
+            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", f"write that line into {path}"))
+    return found, wrong
+
+
+class Folders:
+    """What all these engines read. calls: engine -> what of it calls us, once check() has run."""
+
+    def __init__(self, engines: list[Engine]) -> None:
+        self.engines = engines
+        self.calls: dict[str, list[Call]] = {}
+        self._judged: dict[tuple[str, bool], ocihooks.Judgement] = {}
+
+    def check(self) -> Iterator[Finding]:
+        """Each folder, each file in it."""
+        seen: set[Finding] = set()
+        for engine in self.engines:
+            for finding in self._engine(engine):
+                if finding not in seen:
+                    seen.add(finding)
+                    yield finding
+
+    def _engine(self, engine: Engine) -> Iterator[Finding]:
+        ours: dict[str, Call] = {}
+        for folder in engine.folders:
+            try:
+                names = ocihooks.names(folder)
+            except HookError as error:
+                yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", f"ls -ld {folder}")
+                continue
+            count = "no file" if not names else f"{len(names)} file" + "s" * (len(names) > 1)
+            there = count if os.path.isdir(folder) else "not there"
+            yield Finding(OK, CHECK, f"{engine.name} reads {folder}: {there}")
+            for name in names:
+                path = os.path.join(folder, name)
+                ours.pop(name, None)  # a file of a later folder takes its place
+                yield from self._file(path, engine)
+                call = self._call(path, engine)
+                if call:
+                    ours[name] = call
+        self.calls[engine.name] = [ours[name] for name in sorted(ours, key=str.lower)]
+
+    def _file(self, path: str, engine: Engine) -> Iterator[Finding]:
+        try:
+            judgement = self._judge(path, engine)
+        except HookError as error:
+            yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", f"rm {path}")
+            return
+        is_ours = hookfile.is_nri_hook(judgement.document.get("hook"))
+        mend = "nri-hook install" if is_ours else f"mend it, or mv {path} {path}.off"
+        for fault in judgement.faults:
+            if fault.pointer.startswith("/stages/") and '"precreate"' in fault.found:
+                mend = f"nri-hook install --engine podman, then rm {path}: podman alone has it"
+            yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", mend)
+        for doubt in judgement.doubts:
+            silent = "is no key of it" not in doubt and "only Go" not in doubt
+            yield Finding(FAIL if is_ours and silent else WARN, CHECK, f"{path}: {doubt}", mend)
+        unsafe = owners.judge(path)
+        if unsafe:
+            yield Finding(FAIL, CHECK, unsafe.what, unsafe.mend)
+
+    def _call(self, path: str, engine: Engine) -> Call | None:
+        try:
+            document = self._judge(path, engine).document
+        except HookError:
+            return None
+        if not hookfile.is_nri_hook(document.get("hook")):
+            return None
+        stages, when = document.get("stages") or [], document.get("when") or {}
+        return Call(path, stages, document["hook"], when)
+
+    def _judge(self, path: str, engine: Engine) -> ocihooks.Judgement:
+        key = (path, engine.stages is ocihooks.STAGES)
+        if key not in self._judged:
+            self._judged[key] = ocihooks.judge_file(path, engine.stages)
+        return self._judged[key]
+
+
+def unread(engines_here: list[Engine]) -> Iterator[Finding]:
+    """Hook files of ours in a folder that no engine reads."""
+    read = {os.path.realpath(folder) for engine in engines_here for folder in engine.folders}
+    for folder in (*engines.FOLDERS, engines.CRIO_DIR):
+        if os.path.realpath(folder) in read or not engines_here:
+            continue
+        names = [n for n in ocihooks.names(folder) if n.startswith(hookfile.PREFIX)]
+        if names:
+            expected = [
+                f"{engines.line([*engine.folders, folder])} under {engine.table} of {engine.name}"
+                for engine in engines_here
+                if folder != engines.PODMAN_DIR or engine.name == "podman"
+            ]
+            yield Finding(
+                FAIL,
+                CHECK,
+                f"{folder}: hook files of nri-hook where no engine reads them: {', '.join(names)}",
+                "; or ".join(expected) or f"rm {folder}/{hookfile.PREFIX}*",
+            )

@@ -1,0 +1,39 @@
+"""SELinux: whether the files that a hook runs have a label that a runtime may execute."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+
+from nri_hook.checks.finding import OK, WARN, Finding
+
+MOUNT = "/sys/fs/selinux"
+XATTR = "security.selinux"
+# Types whose files a runtime, in its domain, may run or load.
+TYPES = ("bin_t", "lib_t", "usr_t", "container_runtime_exec_t", "shell_exec_t")
+
+
+def check(paths: list[str], mount: str = MOUNT) -> Iterator[Finding]:
+    """paths: launcher and plugins. mount: where selinuxfs is, if SELinux is enabled."""
+    if not os.path.exists(os.path.join(mount, "enforce")):
+        yield Finding(OK, "SELinux", "not enabled")
+        return
+    wrong = 0
+    for path in dict.fromkeys(paths):
+        label = _label(path)
+        if label.split(":")[2:3] not in [[type] for type in TYPES]:
+            wrong += 1
+            what = f"{path}: label {label or 'none'}, expected one of a type such as bin_t"
+            quoted = shlex.quote(path)
+            mend = f"semanage fcontext -a -t bin_t {quoted} && restorecon -v {quoted}"
+            yield Finding(WARN, "SELinux", what, mend)
+    if not wrong:
+        yield Finding(OK, "SELinux", "enabled, and the labels of launcher and plugins fit")
+
+
+def _label(path: str) -> str:
+    try:
+        return os.getxattr(os.path.realpath(path), XATTR).rstrip(b"\0").decode("ascii", "replace")
+    except OSError:
+        return ""

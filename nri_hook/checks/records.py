@@ -1,0 +1,136 @@
+"""The state folder and its records: what is left of containers that are gone, who has moved."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nri_hook import init, record
+from nri_hook.cgroups import hierarchies
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.errors import HookError
+from nri_hook.options import Options
+
+# So many are named; of more, the number is told.
+NAMED = 5
+WORDS = {
+    "finish": "whose container is gone",
+    "adopt": "of a move that its runtime was not told of (as it is before the start)",
+    "kill": "of a container that runs and that its runtime has forgotten",
+}
+
+
+def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> Iterator[Finding]:
+    """The folder, then its records. what_to_do: gc's, of a record and its path."""
+    folder = record.place(chosen)
+    mend = _unusable(folder)
+    if mend:
+        yield Finding(FAIL, "records", f"{mend[0]}, so no container is moved", mend[1])
+        return
+    if not os.path.isdir(folder):
+        yield Finding(OK, "records", f"{folder}: not there yet")
+        return
+    try:
+        names = record.names(folder)
+    except OSError as error:
+        yield Finding(FAIL, "records", f"{folder}: {error.strerror}", "run this command as root")
+        return
+    stale: dict[str, list[str]] = {}
+    for name in names:
+        path = os.path.join(folder, name + record.SUFFIX)
+        try:
+            if _is_locked(os.path.join(folder, name + record.LOCK)):
+                continue
+            document = record.read(path) or {}
+            todo = what_to_do(document, path)
+            drift = _drift(document) if todo == "keep" else None
+        except HookError as error:
+            yield Finding(FAIL, "records", str(error), f"rm {shlex.quote(path)}")
+            continue
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            what = f"{path}: no record of ours: {error!r}"
+            yield Finding(FAIL, "records", what, f"rm {shlex.quote(path)}")
+            continue
+        stale.setdefault(todo, []).append(name)
+        if drift:
+            yield Finding(WARN, "records", f"{name}: {drift[0]}", drift[1])
+    kept = len(stale.pop("keep", []))
+    flag = "" if folder == record.place(Options()) else f" --state-dir {shlex.quote(folder)}"
+    for todo, found in stale.items():
+        named = ", ".join(found[:NAMED]) + (", ..." if len(found) > NAMED else "")
+        count = f"{len(found)} record" + "s" * (len(found) > 1)
+        what = f"{folder}: {count} {WORDS[todo]}: {named}"
+        yield Finding(WARN, "records", what, f"nri-hook gc{flag}")
+    yield Finding(OK, "records", f"{folder}: {kept} of containers that are there")
+
+
+def _is_locked(path: str) -> bool:
+    """Whether a hook is at work on the container just now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _unusable(folder: str) -> tuple[str, str] | None:
+    """(why no record can be kept there, the mend), None where one can."""
+    quoted = shlex.quote(folder)
+    if not os.path.lexists(folder):
+        above = os.path.dirname(folder)
+        while not os.path.exists(above):
+            above = os.path.dirname(above)
+        if os.access(above, os.W_OK):
+            return None
+        return f"{folder}: cannot be made, {above} cannot be written", _writable(above)
+    if not os.path.isdir(folder):
+        return f"{folder}: is no folder", f"rm {quoted}"
+    status = os.stat(folder)
+    if status.st_uid != os.geteuid():
+        what = f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}"
+        return what, f"chown {os.geteuid()}: {quoted}"
+    if status.st_mode & 0o022:
+        what = f"{folder}: may be written by others (mode {status.st_mode & 0o7777:04o})"
+        return what, f"chmod 0700 {quoted}"
+    if not os.access(folder, os.W_OK):
+        return f"{folder}: cannot be written", _writable(folder)
+    return None
+
+
+def _writable(folder: str) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"mount -o remount,rw $(findmnt -no TARGET -T {shlex.quote(folder)})"
+    return f"chmod u+w {shlex.quote(folder)}"
+
+
+def _drift(document: dict[str, Any]) -> tuple[str, str] | None:
+    """(where a container is that should be elsewhere, how to put it back), None where it is where
+    its record says."""
+    if not document["placements"] or init.start_time(document["pid"]) != document["start"]:
+        return None
+    try:
+        now = hierarchies.membership(document["pid"])
+    except HookError:  # it has ended just now
+        return None
+    moved = {
+        name: path
+        for name, path in document["cgroups"].items()
+        if now.get(name) != path and name in now
+    }
+    if not moved:
+        return None
+    name, path = next(iter(moved.items()))
+    mounted = hierarchies.mounted({name: path}).get(name)
+    folder = mounted.folder(path) if mounted else path
+    others = f", and so in {len(moved) - 1} more" if len(moved) > 1 else ""
+    what = f"moved on by somebody else: in {now[name]}, expected {path} ({name or 'v2'}){others}"
+    return what, f"echo {document['pid']} >{shlex.quote(folder + '/cgroup.procs')}"

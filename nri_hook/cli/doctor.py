@@ -1,0 +1,200 @@
+"""`nri-hook doctor`: what is wrong on this node, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from nri_hook import engines, files, hookfile, launcher, options
+from nri_hook.checks import calls, chains, hookfolders, labels, layout, programs, records
+from nri_hook.checks.calls import Call
+from nri_hook.checks.chains import Chain
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.checks.hookfolders import Folders
+from nri_hook.checks.launchers import Launcher
+from nri_hook.cli import flags, gc
+from nri_hook.errors import HookError, UsageError, printable
+
+if TYPE_CHECKING:
+    from nri_hook.cli.install import Commands
+
+STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "doctor",
+        help="look for what is wrong, and say how to mend it",
+        description="Looks at runtimes, engines, cgroups, every hook file that an engine reads, "
+        "launcher, configuration, plugins, timeouts, labels and records, and changes nothing. "
+        "Each is ok, warn or fail, the last two with the mend: a command or a line to write. It "
+        "looks where our hook files say that the hook looks; flags given here go before. Exit "
+        "status 0 where nothing fails, else 1.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--hooks-dir",
+        metavar="DIR",
+        type=flags.absolute,
+        action="append",
+        default=[],
+        help="a folder that podman is given on its command line, repeatable",
+    )
+    place.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=flags.absolute,
+        help="a bundle, for runc and crun without an engine",
+    )
+    parser.add_argument("--launcher", metavar="PATH", type=flags.absolute)
+    flags.add(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look at all of it; 1 where something fails. Raises HookError."""
+    options.parse(flags.words(args))
+    findings = list(dict.fromkeys(_look(args)))
+    if args.json:
+        print(json.dumps({"findings": [f._asdict() for f in findings], **_count(findings)}))
+    elif sys.stdout.isatty():
+        _show(findings)
+    else:
+        for finding in findings:
+            mend = f"; mend: {finding.mend}" if finding.mend else ""
+            line = f"{finding.level:4} {finding.check}: {finding.what}{mend}"
+            print(printable(line))
+        print(_sum(findings))
+    return 1 if any(finding.level == FAIL for finding in findings) else 0
+
+
+def _look(args: argparse.Namespace) -> Iterator[Finding]:
+    yield from _careful("runtime", lambda: programs.check(layout.is_hybrid()))
+    yield from _careful("cgroups", layout.check)
+    found, wrong = hookfolders.here(args.hooks_dir)
+    yield from wrong
+    folders = Folders(found)
+    yield from _careful("hook files", folders.check)
+    yield from _careful("hook files", lambda: hookfolders.unread(found))
+    ours = {name: called for name, called in folders.calls.items() if called}
+    if args.bundle:
+        ours = {args.bundle: calls.of_bundle(_bundle(args.bundle), args.bundle)}
+    elif not ours:
+        yield _nobody(folders)
+    for name, called in ours.items():
+        yield from calls.check(name, called, _install(called, name))
+    for name in folders.calls if ours and not args.bundle else ():
+        if name not in ours:
+            yield Finding(WARN, calls.CHECK, f"{name} does not call nri-hook", "nri-hook install")
+    of_crio = ours.get("CRI-O", [])
+    yield from chains.below_crio(of_crio, _install(of_crio, ""))
+    yield from _below([call for called in ours.values() for call in called], args)
+
+
+def _below(called: list[Call], args: argparse.Namespace) -> Iterator[Finding]:
+    """Launchers, and what the hook reads, as often as there are different flags."""
+    install = _install(called, args.bundle or "")
+    paths = [args.launcher] if args.launcher else [call.launcher for call in called]
+    package = ""
+    run = list(dict.fromkeys(paths))
+    for path in run:
+        executable = Launcher(path, install)
+        yield from _careful("launcher", executable.check)
+        package = executable.package or package
+    given = flags.words(args)
+    for words in dict.fromkeys(tuple(call.words) for call in called) or [()]:
+        try:
+            chosen = options.parse(flags.over(list(words), given))
+        except UsageError:
+            continue  # said where it stands
+        chain = Chain(chosen, package)
+        yield from _careful("configuration", chain.check)
+        same = [call for call in called if tuple(call.words) == words]
+        yield from chains.timeouts(chosen, chain.entries, same, install)
+        run += chain.files
+        look = functools.partial(records.check, chosen, gc.what_to_do)
+        yield from _careful("records", look)
+    yield from labels.check(run)
+
+
+def _careful(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What `look` finds; where it cannot look, that is a finding too, and the rest goes on."""
+    try:
+        yield from look()
+    except HookError as error:
+        yield Finding(FAIL, check, str(error), "run this command as root")
+    except OSError as error:
+        what = f"{error.filename}: cannot be looked at: {error.strerror}"
+        yield Finding(FAIL, check, what, "run this command as root")
+
+
+def _install(called: list[Call], place: str) -> str:
+    """The command that registers us anew as we are."""
+    words = ["nri-hook", "install"]
+    folders = {os.path.dirname(call.where) for call in called}
+    if os.path.isabs(place):
+        words += ["--bundle", place]
+    elif engines.PODMAN_DIR in folders:
+        words += ["--engine", "podman"]
+    elif engines.HOOKS_DIR not in folders and len(folders) == 1:
+        words += ["--hooks-dir", *folders]
+    path = called[0].launcher if called else launcher.DEFAULT
+    if path != launcher.DEFAULT:
+        words += ["--launcher", path]
+    return shlex.join(words + (called[0].words if called else []))
+
+
+def _nobody(folders: Folders) -> Finding:
+    """Nothing calls us."""
+    read = "; ".join(
+        f"{engine.name} reads {', '.join(engine.folders) or 'no folder'}"
+        for engine in folders.engines
+    )
+    what = f"no hook file that calls nri-hook ({read or 'there is no podman and no CRI-O'})"
+    mend = "nri-hook install, or for one bundle nri-hook doctor --bundle DIR"
+    return Finding(FAIL, calls.CHECK, what, mend)
+
+
+def _bundle(folder: str) -> hookfile.BundleConfig:
+    path = os.path.join(folder, "config.json")
+    found = files.read(path)
+    if found is None:
+        raise HookError("there is none, expected a bundle", path=path)
+    return hookfile.BundleConfig(found.data, path)
+
+
+def _count(findings: list[Finding]) -> dict[str, int]:
+    levels = [finding.level for finding in findings]
+    return {level: levels.count(level) for level in (OK, WARN, FAIL)}
+
+
+def _sum(findings: list[Finding]) -> str:
+    return ", ".join(f"{number} {level}" for level, number in _count(findings).items())
+
+
+def _show(findings: list[Finding]) -> None:
+    """For a terminal: in its width, the mend below the cause."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for finding in findings:
+        text = Text(printable(finding.what))
+        if finding.mend:
+            text.append("\nmend: " + printable(finding.mend), "bold")
+        table.add_row(Text(finding.level, STYLES[finding.level]), finding.check, text)
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    console.print(_sum(findings))

@@ -1,0 +1,264 @@
+"""`nri-hook invoke`: calls plugins as the hook would, and shows all of it. It moves nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from nri_hook import options, payload, program, strictjson
+from nri_hook.chain import Call, Chain
+from nri_hook.cli import screen
+from nri_hook.cli.subject import Subject
+from nri_hook.conf import load
+from nri_hook.errors import HookError, Left, Refused, UsageError
+
+if TYPE_CHECKING:
+    from nri_hook.cgroups.preview import Change
+    from nri_hook.cli.install import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "invoke",
+        help="call one plugin, or the whole chain, and show what comes of it",
+        description="Calls a plugin, or the plugins of the host configuration, with a recorded "
+        "payload, with that of a bundle, or with a made-up one, and shows request, answer, "
+        "stderr, time and verdict. Nothing is moved: for a container that is there it shows what "
+        "a move to where they answer would do, control file by control file. The plugins do what "
+        "they do.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--plugin", metavar="PATH", help="one plugin alone, an executable or .py")
+    parser.add_argument("--conf", metavar="JSON", help="with --plugin: what it gets as its conf")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--request", metavar="FILE", help="a payload, as `nri-hook log` has them")
+    source.add_argument("--bundle", metavar="DIR", help="a bundle, of a container that runs or not")
+    parser.add_argument("--pid", type=int, metavar="PID", help="with --bundle: of the container")
+    parser.add_argument("--state", choices=payload.STATES, help="instead of create, or of FILE's")
+    parser.add_argument(
+        "--annotation",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one more for the payload, or another value of one; repeatable",
+    )
+    default = options.Options()
+    parser.add_argument("--conf-dir", metavar="DIR", default=default.conf_dir)
+    parser.add_argument("--plugin-dir", metavar="DIR", action="append")
+    parser.add_argument("--state-dir", metavar="DIR", default=default.state_dir)
+    parser.add_argument(
+        "--timeout", type=options.seconds, metavar="SECONDS", default=default.timeout
+    )
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks for; 1 where a plugin failed. Raises HookError."""
+    if args.conf is not None and not args.plugin:
+        raise UsageError("--conf: expected --plugin with it")
+    if args.pid is not None and not args.bundle:
+        raise UsageError("--pid: expected --bundle with it")
+    subject = Subject(args)
+    trial = One(args, subject) if args.plugin else Configured(args, subject)
+    os.chdir("/")  # where plugins run
+    trial.run(subject.request, time.monotonic() + args.timeout)
+    move = Move(subject, trial)
+    if args.json:
+        screen.document(_document(trial, move))
+    else:
+        _show(trial, move)
+    return 1 if trial.failure else 0
+
+
+class Trial:
+    """What is called. calls: those that ran. failure: what the hook would say, "" for nothing.
+
+    cgroups_path: where they want the container, "" for no opinion. leave_parent: whether the
+    entry of the plugin that says so allows it to leave a limited parent. warning: what is wrong
+    that the hook would not pass over.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.failure = ""
+        self.cgroups_path = ""
+        self.leave_parent = False
+        self.warning = ""
+
+    def run(self, request: dict[str, Any], deadline: float) -> None:
+        """Call it. deadline: of time.monotonic(), for all of it."""
+        raise NotImplementedError
+
+
+class One(Trial):
+    """One plugin by its path, whoever may write it; that is only warned of."""
+
+    def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
+        super().__init__()
+        self.program = program.at(os.path.abspath(args.plugin))
+        self.entry: dict[str, Any] = {"type": self.program.type}
+        if args.conf is not None:
+            self.entry["conf"] = _json(args.conf)
+        elif "conf" in subject.recorded:
+            self.entry["conf"] = subject.recorded["conf"]
+        self.results = subject.recorded.get("results") or []
+        try:
+            self.program.check()
+        except HookError as error:
+            self.warning = f"the hook would not run it: {error}"
+
+    def run(self, request: dict[str, Any], deadline: float) -> None:
+        stdin = payload.for_plugin(request, self.entry, self.results)
+        try:
+            outcome = self.program.run(stdin, deadline)
+        except HookError as error:
+            self.failure = str(error)
+            return
+        self.calls.append(Call(self.program, request["state"], stdin, outcome))
+        self.failure = _verdict(self.calls[0])
+        if not self.failure:
+            answer = payload.read_result(outcome.output, self.program.type, request)
+            self.cgroups_path = answer.get("cgroupsPath", "")
+
+
+class Configured(Trial):
+    """The chain of the host configuration."""
+
+    def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
+        super().__init__()
+        folders = options.Options()
+        if args.plugin_dir:
+            folders.plugin_dirs = tuple(map(os.path.abspath, args.plugin_dir))
+        self.entries = load(os.path.abspath(args.conf_dir))
+        if not self.entries:
+            raise HookError("configures no plugin, expected one or --plugin", path=args.conf_dir)
+        self.chain = Chain(self.entries, folders.plugin_path())
+
+    def run(self, request: dict[str, Any], deadline: float) -> None:
+        try:
+            if request["state"] == "delete":
+                self.chain.called = list(range(len(self.entries)))
+                errors = self.chain.delete(request, deadline)
+                self.failure = "; ".join(map(str, errors))
+            else:
+                self._take(self.chain.invoke(request, deadline, lambda: None))
+        except HookError as error:
+            self.failure = str(error)
+        self.calls = self.chain.calls
+        self.warning = "; ".join(self.chain.notes)
+
+    def _take(self, answer: Any) -> None:
+        if answer:
+            self.cgroups_path = answer.cgroups_path
+            self.leave_parent = answer.entry.leave_parent
+
+
+class Move:
+    """What would become of the container. outcome: "moved", "stays", "left", "refused", or ""
+    where there is none. reason: of the last two. target: where to. changes: in their order."""
+
+    def __init__(self, subject: Subject, trial: Trial) -> None:
+        self.outcome = self.reason = ""
+        self.source, self.target = subject.cgroups_path, trial.cgroups_path
+        self.changes: list[Change] = []
+        asked = subject.request["state"] in ("setup", "create")
+        if not subject.alive or trial.failure or not asked:
+            return
+        self.outcome = "stays"
+        try:
+            if self.target:
+                found = subject.changes(self.target, trial.leave_parent)
+                self.outcome = "stays" if found is None else "moved"
+                self.changes = found or []
+        except Left as left:
+            self.outcome, self.reason = "left", str(left)
+        except Refused as refused:
+            self.outcome, self.reason = "refused", str(refused)
+
+
+def _verdict(call: Call) -> str:
+    """What the hook says of an answer, "" where it is good."""
+    outcome = call.outcome
+    if outcome.late:
+        return "killed: no answer in time"
+    if outcome.flooded:
+        return "killed: its answer is too large"
+    try:
+        answer = payload.read_result(outcome.output, call.type, strictjson.loads(call.payload))
+    except HookError as error:
+        return str(error)
+    return f"says: {answer['error']}" if answer.get("error") else ""
+
+
+def _json(text: str) -> Any:
+    try:
+        return strictjson.loads(text.encode("utf-8", "surrogateescape"))
+    except strictjson.JSONError as error:
+        raise UsageError(f"--conf: {error}") from None
+
+
+def _document(trial: Trial, move: Move) -> dict[str, Any]:
+    return {
+        "calls": [
+            {
+                "type": call.type,
+                "path": call.program.path,
+                "hosted": call.program.hosted,
+                "state": call.state,
+                "request": strictjson.loads(call.payload),
+                "answer": call.outcome.output.decode("utf-8", "replace"),
+                "verdict": _verdict(call) or "good",
+                "stderr": call.outcome.errors.decode("utf-8", "replace"),
+                "status": call.outcome.status,
+                "ms": round(call.outcome.seconds * 1000, 1),
+            }
+            for call in trial.calls
+        ],
+        "failure": trial.failure,
+        "warning": trial.warning,
+        "cgroupsPath": trial.cgroups_path,
+        "move": {
+            "outcome": move.outcome,
+            "reason": move.reason,
+            "from": move.source,
+            "to": move.target,
+            "changes": [vars(change) for change in move.changes],
+        },
+    }
+
+
+def _show(trial: Trial, move: Move) -> None:
+    for call in trial.calls:
+        outcome, verdict = call.outcome, _verdict(call)
+        kind = " (hosted)" if call.program.hosted else ""
+        errors = outcome.errors.decode("utf-8", "replace").splitlines()
+        screen.fields(
+            [
+                ("plugin", f"{call.type}, {call.program.path}{kind}"),
+                ("request", call.payload.decode()),
+                ("answer", outcome.output.decode("utf-8", "replace").strip() or "nothing"),
+                *(("stderr", line) for line in errors),
+                ("verdict", verdict or "good"),
+                ("status", f"{outcome.status}, {outcome.seconds * 1000:.1f} ms"),
+            ],
+            {"good": "green", verdict: "red"},
+        )
+        print()
+    if trial.warning:
+        screen.line(f"warning: {trial.warning}", "yellow")
+    if trial.failure:
+        screen.line(f"the container would not start: {trial.failure}", "red")
+    elif move.outcome == "moved":
+        screen.line(f"it would be moved from {move.source} to {move.target}:")
+        screen.table(
+            ["WHAT", "WHERE", "VALUE"],
+            [[change.what, change.where, change.value] for change in move.changes],
+        )
+    elif move.outcome == "stays":
+        screen.line(f"it would stay at {move.source}")
+    elif move.outcome:
+        screen.line(f"it would be {move.outcome}: {move.reason}", "yellow")

@@ -1,0 +1,156 @@
+"""`nri-hook log`: what the hooks of a container did, from its log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from nri_hook import journal
+from nri_hook.cli import mends, screen, state
+from nri_hook.errors import HookError
+
+if TYPE_CHECKING:
+    from nri_hook.cli.install import Commands
+
+# Invocations that are shown of all containers together.
+MANY = 20
+STDERR_LINES = 10
+WORDS = {
+    ("precreate", "moved"): "moved: its config now names the new place",
+    ("precreate", "failed"): "FAILED: podman did not create it",
+    ("createRuntime", "moved"): "moved before it started",
+    ("createRuntime", "failed"): "FAILED: it did not start",
+    ("poststart", "adopted"): "its runtime was told where it is",
+    ("poststart", "failed"): "FAILED: its runtime was not told where it is",
+    ("poststop", "removed"): "it has ended, and nothing of it is left",
+    ("poststop", "failed"): "FAILED: it has ended, and something of it is left",
+    ("gc", "adopted"): "its runtime was told where it is",
+    ("gc", "removed"): "it was gone, and nothing of it is left",
+    ("gc", "killed"): "its runtime had forgotten it: killed, and nothing of it is left",
+    ("gc", "failed"): "FAILED: something of it is left",
+    ("", "stays"): "no plugin wanted it anywhere else",
+    ("", "left"): "left where it was",
+    ("", "failed"): "FAILED",
+}
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its flags."""
+    parser = commands.add_parser(
+        "log",
+        help="what the hooks of a container did, and why one failed",
+        description="The invocations of our hooks for one container, the last one at the end; "
+        f"without an ID the last {MANY} of all. For each: what came of it, the plugins with their "
+        "time, exit status, answer and the end of their stderr, and what can be done about a "
+        "failure. A log is kept until the `nri-hook gc` after the end of its container; after "
+        "another end than that by its runtime, such as a failed create, for a day.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("id", metavar="ID", nargs="?", help="a container's id, or its beginning")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same as JSON")
+    form.add_argument(
+        "--payload",
+        action="store_true",
+        help="the payload that was sent last in a create that failed, for another try",
+    )
+    state.add_flag(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what the command line asks for. Raises HookError."""
+    entries = invocations(state.folder(args), args.id)
+    if args.payload:
+        sys.stdout.write(payload(entries) + "\n")
+    elif args.json:
+        screen.document([_with_object(entry) for entry in entries])
+    else:
+        for entry in entries:
+            _show(entry)
+    return 0
+
+
+def invocations(folder: str, wanted: str | None) -> list[dict[str, Any]]:
+    """The invocations for one container, or the last for all, the oldest first; see
+    journal.append(). Raises HookError where the wanted one has none."""
+    try:
+        names = journal.names(folder)
+    except FileNotFoundError:
+        names = []
+    paths = [os.path.join(folder, n + journal.SUFFIX) for n in state.listed(names, wanted)]
+    if wanted is None:
+        paths = sorted(paths, key=_changed)[-MANY:]
+    entries = [entry for path in paths for entry in _read(path)]
+    entries.sort(key=lambda entry: entry["time"])
+    if wanted is None:
+        return entries[-MANY:]
+    id = state.pick(wanted, (entry["container"] for entry in entries))
+    return [entry for entry in entries if entry["container"] == id]
+
+
+def payload(entries: list[dict[str, Any]]) -> str:
+    """The last payload in these invocations. Raises HookError where there is none."""
+    for entry in reversed(entries):
+        if "payload" in entry:
+            return str(entry["payload"])
+        if "payloadBytes" in entry:
+            raise HookError(f"the payload had {entry['payloadBytes']} bytes, too many to be kept")
+    raise HookError("no payload is kept, expected a create that failed after a plugin was called")
+
+
+def _read(path: str) -> list[dict[str, Any]]:
+    try:
+        return journal.read(path)
+    except FileNotFoundError:  # removed meanwhile
+        return []
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _with_object(entry: dict[str, Any]) -> dict[str, Any]:
+    return dict(entry, payload=json.loads(entry["payload"])) if "payload" in entry else entry
+
+
+def _show(entry: dict[str, Any]) -> None:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+    stage, outcome = entry["stage"], entry["outcome"]
+    words = WORDS.get((stage, outcome)) or WORDS.get(("", outcome)) or outcome
+    style = "bold red" if outcome == "failed" else "bold"
+    screen.line(f"{when}  {screen.short(entry['container'])}  {stage}: {words}", style)
+    if entry["message"]:
+        screen.line(f"  why: {entry['message']}")
+    for note in entry["notes"]:
+        screen.line(f"  note: {note}")
+    mend = mends.find("\n".join([entry["message"], *entry["notes"]]))
+    if mend:
+        screen.line(f"  what to do: {mend}")
+    if entry["from"]:
+        screen.line(f"  from {screen.short(entry['from'])}")
+    if entry["to"] and entry["to"] != entry["from"]:
+        screen.line(f"  to   {screen.short(entry['to'])}")
+    for call in entry["calls"]:
+        _show_call(call)
+
+
+def _show_call(call: dict[str, Any]) -> None:
+    status = call["status"]
+    if status is None:
+        end = "killed by nri-hook"
+    elif status < 0:
+        end = f"killed by signal {-status}"
+    else:
+        end = f"exit status {status}"
+    screen.line(f"  plugin {call['type']}: {call['state']}, {call['ms']} ms, {end}")
+    screen.line(f"    answer: {call['answer'] or 'none'}")
+    for text in call["stderr"].splitlines()[-STDERR_LINES:]:
+        screen.line(f"    stderr: {text}")

@@ -1,0 +1,43 @@
+"""The state folder as commands that only look see it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from nri_hook import options, record
+from nri_hook.errors import HookError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that says where the state folder is."""
+    default = options.Options().state_dir
+    parser.add_argument(
+        "--state-dir", default=default, metavar="DIR", help=f"folder of the records ({default})"
+    )
+
+
+def folder(args: argparse.Namespace) -> str:
+    """Where the state folder is, or would be; nothing is made."""
+    return os.path.abspath(record.place(options.Options(state_dir=args.state_dir)))
+
+
+def listed(names: Iterable[str], wanted: str | None) -> list[str]:
+    """Those names of records that may be of the container, all where none is wanted."""
+    return [name for name in names if not wanted or name.startswith(wanted[:200])]
+
+
+def pick(wanted: str, ids: Iterable[str]) -> str:
+    """The id that is meant: this one, or the only one that begins so. Raises HookError."""
+    found = {id for id in ids if id.startswith(wanted)}
+    if wanted in found:
+        return wanted
+    if not found:
+        raise HookError(f"container {wanted}: nothing is known of it")
+    if len(found) > 1:
+        raise HookError(f"container {wanted}: several begin so: {', '.join(sorted(found)[:5])}")
+    return found.pop()

@@ -1,0 +1,128 @@
+"""Whom `nri-hook invoke` is about: the Request, and the container behind it if there is one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from nri_hook import (
+    client,
+    deletion,
+    init,
+    oci,
+    options,
+    payload,
+    record,
+    sandbox,
+    schema,
+    strictjson,
+)
+from nri_hook.cgroups import hierarchies, places, plan, preview
+from nri_hook.errors import HookError, UsageError
+
+if TYPE_CHECKING:
+    from nri_hook.cgroups.preview import Change
+
+MAX_SIZE = 64 << 20
+# What a plugin is tried with where nothing else is given.
+EXAMPLE = {"linux": {"cgroupsPath": "/default/redis", "resources": {}}}
+
+
+class Subject:
+    """request: what all plugins get, without conf and results. recorded: the whole payload of
+    --request, {} without. cgroups_path: where it is. alive: whether its process is there."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Raises HookError."""
+        self.recorded: dict[str, Any] = {}
+        self.bundle = oci.Bundle("", EXAMPLE)
+        self.pid = payload.NO_PID
+        if args.request:
+            self.request = self._read(args.request)
+        elif args.bundle:
+            self.request = self._of_bundle(os.path.abspath(args.bundle), args.pid, args.state_dir)
+        else:
+            task = client.Task("redis", payload.NO_PID, EXAMPLE)
+            self.request = client.request_for(task, "create")
+        self.cgroups_path: str = self.request["spec"].get("cgroupsPath") or ""
+        self.alive = self.pid > 0
+        self._annotate(args.annotation)
+        if args.state:
+            self._change_state(args.state)
+
+    def changes(self, answer: str, leave_parent: bool) -> list[Change] | None:
+        """What a move to where the answer says would do, None where it is there already. Raises
+        Left, Refused or HookError."""
+        path = places.normal(answer, self.cgroups_path)
+        if path is None:
+            return None
+        membership = hierarchies.membership(self.pid)
+        found = plan.plan(
+            self.pid, membership, self.cgroups_path, path, "", "", leave_parent, started=True
+        )
+        try:
+            return preview.changes(found, self.bundle)
+        except OSError as error:
+            raise HookError(f"cannot be looked at: {error.strerror}", path=error.filename) from None
+
+    def _read(self, path: str) -> dict[str, Any]:
+        try:
+            with open(path, "rb") as file:
+                document = strictjson.loads(strictjson.read(file.fileno(), MAX_SIZE))
+        except strictjson.JSONError as error:
+            raise HookError(str(error), path=path) from None
+        fault = schema.explain("payload", document)
+        if fault:
+            raise HookError(fault, path=path)
+        self.recorded = document
+        return {key: value for key, value in document.items() if key not in ("conf", "results")}
+
+    def _of_bundle(self, folder: str, pid: int | None, state_dir: str) -> dict[str, Any]:
+        path = os.path.join(folder, "config.json")
+        config = oci.read_config(path)
+        if config is None:
+            raise HookError("there is none, expected a bundle", path=path)
+        self.bundle = oci.Bundle(folder, config)
+        known = _record_of(folder, state_dir)
+        id = known.get("id") or os.path.basename(folder)
+        self.pid = pid or known.get("pid") or payload.NO_PID
+        membership = {}
+        if self.pid > 0:
+            init.Init(self.pid)
+            membership = hierarchies.membership(self.pid)
+        cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
+        cgroups_path = cgroups_path or places.default_path(id, membership)
+        spec = payload.spec(self.bundle, cgroups_path, membership, self.pid)
+        pod = sandbox.find(id, folder, self.bundle.annotations)
+        return payload.request("create", id, self.pid, spec, pod)
+
+    def _annotate(self, pairs: list[str]) -> None:
+        annotations = dict(self.request["spec"].get("annotations") or {})
+        for pair in pairs:
+            key, given, value = pair.partition("=")
+            if not given:
+                raise UsageError(f"--annotation {pair!r}: expected KEY=VALUE")
+            annotations[key] = value
+        self.request["spec"] = dict(self.request["spec"], annotations=annotations)
+
+    def _change_state(self, state: str) -> None:
+        if state == "delete":
+            cgroups = self.request["spec"].get("cgroups") or {}
+            self.request = deletion.request(self.request, self.cgroups_path, cgroups)
+        self.request["state"] = state
+
+
+def _record_of(bundle: str, state_dir: str) -> dict[str, Any]:
+    """The record of the container that lives in a bundle, {} where there is none."""
+    if not os.path.isdir(state_dir):
+        return {}
+    with contextlib.suppress(HookError, OSError):
+        folder = record.folder(options.Options(state_dir=os.path.abspath(state_dir)))
+        for name in record.names(folder):
+            found = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
+            alive = found.get("start") and init.start_time(found["pid"]) == found["start"]
+            if found.get("bundle") == bundle and alive:
+                return found
+    return {}

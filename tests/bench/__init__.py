@@ -1,0 +1,1 @@
+"""What the hook costs, measured in real runs: `make bench`, which writes docs/performance.md."""

@@ -1,0 +1,243 @@
+"""`nri-hook log`: what can be told afterwards of the hooks of real containers."""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+from support import runtimes
+from support.commands import read
+from support.node import TOP, command
+from support.terminal import on_terminal
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(params=[name for name in runtimes.binaries() if name != "runc-v2"])
+def each(scene, request):
+    """runc, and crun, which throws the stderr of hooks away."""
+    return scene.runtime(request.param)
+
+
+@pytest.fixture
+def bundle(scene, node, each):
+    bundle = scene.bundle()
+    each.install(node, bundle)
+    return bundle
+
+
+def log(node, *args):
+    return command("log", "--state-dir", node.state_dir, *args)
+
+
+def missing(node, scene):
+    node.configure("absent")
+
+
+def writable(node, scene):
+    os.chmod(node.plugin("mover").path, 0o777)
+    node.configure("mover")
+
+
+def writable_folder(node, scene):
+    node.configure(node.plugin("mover"))
+    os.chmod(node.plugin_dir, 0o777)
+
+
+def closed(node, scene):
+    os.chmod(node.plugin("mover").path, 0o644)
+    node.configure("mover")
+
+
+def no_interpreter(node, scene):
+    node.executable("mover", "#!/nowhere/python\n")
+    node.configure("mover")
+
+
+def bad_configuration(node, scene):
+    with open(node.configure(), "w") as file:
+        file.write('{"plugins": [')
+
+
+def other_version(node, scene):
+    node.configure(node.plugin("mover", {"create": {"result": {"version": "1.0"}}}))
+
+
+def slow(node, scene):
+    node.plugin("mover", {"create": {"stderr": "waiting for the database\n", "sleep": 60}})
+    node.configure({"type": "mover", "timeout": 0.5})
+
+
+def unit(node, scene):
+    answer = {"cgroupsPath": "qos.slice:nri:one"}
+    node.configure(node.plugin("mover", {"create": {"result": answer}}))
+
+
+def says_no(node, scene):
+    node.configure(node.plugin("mover", {"create": {"result": {"error": "no room for it"}}}))
+
+
+# What makes a create fail -> cause and mend, as log says them.
+MISTAKES = {
+    missing: ("plugin absent: not found in ", "Put an executable of the plugin's name"),
+    writable: ("mover may be written by others (mode 0777)", "chmod go-w"),
+    writable_folder: ("plugins may be written by others (mode 0777)", "chmod go-w"),
+    closed: ("/mover: Permission denied", "chmod 755"),
+    no_interpreter: ("cannot be run: No such file or directory", "interpreter of its first line"),
+    bad_configuration: ("/conf.json: no JSON value at", "Correct that file"),
+    other_version: ("its answer: /version: expected", "a Result of NRI 0.1"),
+    slow: ("killed: no answer within 0.5 s, stderr: waiting for", "More time: `timeout` in"),
+    unit: (
+        "plugin mover: cgroupsPath 'qos.slice:nri:one' has systemd's form, expected a path as",
+        "This container is on cgroupfs, so the plugin has to answer a path",
+    ),
+    says_no: ("plugin mover: says: no room for it", "The plugin itself refused"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_why_a_create_failed(scene, node, each, bundle, mistake):
+    """Cause and mend, also where the runtime says neither."""
+    cause, mend = MISTAKES[mistake]
+    mistake(node, scene)
+    said = each.create("one", bundle).refused()
+    each.delete("one")
+    done = log(node, "one").check()
+    head, why, what_to_do = done.out.splitlines()[:3]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8}  one  createRuntime: FAILED: .*not start", head)
+    assert why.startswith("  why: ") and cause in why
+    assert what_to_do.startswith("  what to do: ") and mend in what_to_do
+    assert (cause.split("'")[0] in said) == (each.binary == "runc")
+
+
+def test_a_life(scene, node, each, bundle):
+    target = f"{scene.cgroup}/target"
+    plain = node.plugin("plain", {"create": {"stderr": "one\ntwo \x1b[31m\n", "exit": 3}})
+    node.configure(plain, node.plugin("mover", {"create": {"result": {"cgroupsPath": target}}}))
+    each.run("one", bundle).check()
+    each.delete("one").check()
+    text = log(node, "one").check().out
+    text = re.sub(r"(?m)^[-\d]{10} [\d:]{8}|[\d.]+(?= ms)", "X", text)
+    assert text.splitlines() == [
+        "X  one  createRuntime: moved before it started",
+        "  note: plugin plain: a good answer, exit status 3",
+        f"  from {bundle.cgroups_path}",
+        f"  to   {target}",
+        "  plugin plain: create, X ms, exit status 3",
+        "    answer: {}",
+        "    stderr: one",
+        "    stderr: two \\x1b[31m",
+        "  plugin mover: create, X ms, exit status 0",
+        f'    answer: {{"cgroupsPath": "{target}"}}',
+        "X  one  poststart: its runtime was told where it is",
+        f"  from {target}",
+        "X  one  poststop: it has ended, and nothing of it is left",
+        f"  from {target}",
+        "  plugin mover: delete, X ms, exit status 0",
+        "    answer: {}",
+        "  plugin plain: delete, X ms, exit status 0",
+        "    answer: {}",
+    ]
+
+
+def test_the_payload_of_a_failed_create(node, each, bundle):
+    """Byte for byte what the plugin had, and the plugin does with it what it did."""
+    plugin = node.plugin("bad", {"create": {"result": {"error": "no"}}})
+    node.configure({"type": "bad", "conf": {"list": [1.5, "é"]}})
+    each.create("one", bundle).refused()
+    each.delete("one")
+    done = log(node, "--payload", "one").check()
+    assert done.out == plugin.call("create")["raw"] + "\n"
+    (entry,) = json.loads(log(node, "--json", "one").check().out)
+    assert entry["payload"] == json.loads(done.out)
+    assert entry["outcome"] == "failed" and entry["calls"][0]["type"] == "bad"
+
+
+def test_no_payload(node, runc, scene):
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    node.configure(node.plugin("plain"))
+    runc.create("one", bundle).check()
+    done = log(node, "--payload", "one")
+    assert done.status == 1 and done.out == ""
+    assert done.err.startswith("nri-hook log: no payload is kept, expected a create that failed")
+    runc.delete("one").check()
+
+
+@pytest.fixture
+def three(node, runc, scene):
+    """Containers whose ids begin alike."""
+    node.configure(node.plugin("plain"))
+    for id in ("abc1", "abc2", "abc"):
+        bundle = scene.bundle()
+        runc.install(node, bundle)
+        runc.create(id, bundle).check()
+        runc.delete(id).check()
+
+
+def shown(done):
+    return [line.split()[2] for line in done.check().out.splitlines() if line[0] != " "]
+
+
+def test_of_all_containers(node, three):
+    """The last at the end."""
+    assert shown(log(node)) == [id for id in ("abc1", "abc2", "abc") for _ in range(2)]
+    found = [entry["container"] for entry in json.loads(log(node, "--json").check().out)]
+    assert found == shown(log(node))
+
+
+def test_the_beginning_of_an_id(node, three):
+    assert shown(log(node, "abc1")) == ["abc1"] * 2
+    assert shown(log(node, "abc")) == ["abc"] * 2
+    done = log(node, "ab")
+    assert done.status == 1
+    assert done.err == "nri-hook log: container ab: several begin so: abc, abc1, abc2\n"
+    done = log(node, "x\n")
+    assert (done.status, done.err) == (1, "nri-hook log: container x\\n: nothing is known of it\n")
+
+
+def test_many(node):
+    """The last twenty, of the logs that were written last."""
+    os.mkdir(node.state_dir, 0o700)
+    for number in range(60):
+        entry = {
+            **{"time": 1e9 + number, "stage": "createRuntime", "container": f"c{number}"},
+            **{"from": "/a", "to": "", "outcome": "stays", "message": "", "notes": []},
+            "calls": [],
+        }
+        path = f"{node.state_dir}/c{number}-01234567.log"
+        with open(path, "w") as file:
+            file.write(json.dumps(entry) + "\n")
+        os.utime(path, (0, 1e9 + number))
+    assert shown(log(node)) == [f"c{number}" for number in range(40, 60)]
+
+
+def test_no_logs_at_all(node):
+    """Nothing is made to look for them."""
+    assert log(node).check().text == ""
+    assert log(node, "--json").check().out == "[]\n"
+    assert log(node, "one").status == log(node, "--payload").status == 1
+    assert not os.path.exists(node.state_dir)
+
+
+@pytest.mark.hostonly
+def test_on_a_terminal(scene, node, runc):
+    pytest.importorskip("rich")
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    unit(node, scene)
+    runc.create("one", bundle).refused()
+    argv = [sys.executable, "-m", "nri_hook", "log", "--state-dir", node.state_dir, "one"]
+    done = on_terminal(argv, PYTHONPATH=TOP).check()
+    lines = COLOUR.sub("", done.out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b[1;31m" in done.out
+    text = " ".join(line.strip() for line in lines)
+    assert MISTAKES[unit][1] in text and "has systemd's form, expected a path" in text
+
+
+def test_a_log_is_for_nobody_else(node, three):
+    for name in node.logs():
+        assert os.stat(f"{node.state_dir}/{name}").st_mode & 0o777 == 0o600
+    assert read(f"{node.state_dir}/{name}").count("\n") == 2
