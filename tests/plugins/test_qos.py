@@ -1,13 +1,20 @@
 """qos: each class has a cgroup, or a slice, with settings of its own, and its containers in it."""
 
+import importlib.util
 import json
 import os
+import signal
 import subprocess
 
 import pytest
 from support import cgroups
 from support.commands import read
+from support.node import TOP
+from test_adopt import install_precreate
 
+from nri_hook.cgroups import folders, hierarchies
+from nri_hook.cgroups.controls import Controls
+from nri_hook.pluginconf import Conf
 from plugins.samples import MIB, Case, call, entry, environments, fits, reload, schema
 
 LS, BE = {"qos.class": "ls"}, {"qos.class": "be"}
@@ -226,6 +233,64 @@ def test_precreate_makes_it_too(scene, node):
         os.rmdir(folder)
 
 
+@pytest.mark.hostonly
+@pytest.mark.parametrize("name", environments("cpu", "memory")[-1:])
+def test_podman_makes_a_container_in_its_class(scene, node, name):
+    """With precreate nothing is moved, and another start of the container finds it there."""
+    podman = scene.runtime(name)
+    assert podman.binary == "podman"
+    case = Qos(scene, node, podman)
+    bundle = scene.bundle(edit=lambda config: config.update(annotations=dict(LS)))
+    podman.install(node, bundle)
+    install_precreate(node)
+    podman.run("one", bundle).check()
+    for _ in range(2):
+        place = f"/{case.prefix}ls{bundle.cgroups_path}/libpod-{podman.hook_id('one')}"
+        now = cgroups.membership(podman.pid("one"))
+        assert {now[hierarchy] for hierarchy in podman.hierarchies()} == {place}
+        assert node.record()["outcome"] == "stays"
+        assert case.files("ls") == expected(case, "ls") != {}
+        podman.call("restart", "--time", "0", "one").check()
+    podman.delete("one").check()
+
+
+def sample():
+    """The plugin's file as a module."""
+    place = importlib.util.spec_from_file_location("qos", f"{TOP}/nri_hook/plugins/qos.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def test_a_class_is_made_while_the_hook_removes_it(scene):
+    """The hook of another container removes its marked parent the moment it is empty."""
+    qos = sample()
+    wanted = qos.Class("ls", Conf({"cpu.weight": 800}, ("cpu.weight",)))
+    mounted = hierarchies.mounted(hierarchies.membership(os.getpid()))
+    name = "cpu" if "cpu" in mounted else hierarchies.V2
+    file = "cpu.weight" if name == hierarchies.V2 else "cpu.shares"
+    cgroup = f"/{scene.name}-ls"
+    folder = mounted[name].folder(cgroup)
+    scene.runtime_made(cgroup)
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                folders.remove_empty(folder, lambda path: folders.mark_of(path) == "somebody")
+        finally:
+            os._exit(0)
+    try:
+        for _ in range(200):
+            folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+            assert qos._make_folders(cgroup[1:], wanted, mounted, {name: ""}) == []
+            assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
+            assert folders.mark_of(folder) == ""
+            os.rmdir(folder)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(
     ("conf", "message"),
     [
@@ -322,7 +387,12 @@ def test_each_class_has_its_slice(scene, node, oci, slices):
             f"{start}/{scene.name}-nri-{wanted}.scope"
         )
         assert slice_files(case, wanted) == V2_FILES[wanted]
+    # Where it is now, under the name that a moved scope has, it is still its own.
+    moved = f"{case.prefix}ls.slice:{scene.name}:ls"
+    Controls(moved, None, case.pid("ls")).cpu_weight = 321
+    assert case.value("ls", "cpu.weight") == "321"
     reload()
+    assert case.value("ls", "cpu.weight") == "321"
     assert [slice_files(case, wanted) for wanted in ("ls", "be")] == list(V2_FILES.values())
     oci.delete("ls").check()
     assert slice_files(case, "ls") == V2_FILES["ls"]
