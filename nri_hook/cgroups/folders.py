@@ -65,6 +65,12 @@ def make(
     raise HookError("vanishes again and again while it is being made", path=chain[-1])
 
 
+def enable(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
+    """Enable controllers for what is below `cgroup` (v2), from the top down. Raises Refused."""
+    for folder in [hierarchy.mount, *_chain(hierarchy, cgroup)]:
+        _prepare_parent(hierarchy, folder, controllers)
+
+
 def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
     """Make the folder of `cgroup` and all above it for the node: nobody's mark is on it, so that
     it stays when it is empty. controllers: as for make(), which is also what it raises."""

@@ -190,6 +190,9 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         outer, inner = settings.look(scope.old), settings.look(step.old)
         systemd.start(placement.unit, in_new, known, settings.texts(outer), placement.pins)
         folders.mark(scope.new, placement.claim)
+        # As the runtimes do: systemd enables none that it does not know, such as hugetlb.
+        above = os.path.dirname(scope.new_cgroup)
+        folders.enable(scope.hierarchy, above, _controllers(scope))
         if step.inner:
             # A cgroup with processes of its own enables no controllers for those below.
             os.mkdir(step.new)

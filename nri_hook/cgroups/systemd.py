@@ -184,14 +184,17 @@ def set_properties(unit: str, wanted: "dict[str, tuple[str, Any]]") -> None:
     _call(*MANAGER, "SetUnitProperties", "sba(sv)", unit, "true", *words)
 
 
-def set_slice(slice: str, wanted: "dict[str, tuple[str, Any]]") -> None:
-    """Start a slice with these properties; one that is there gets them. Raises Refused."""
-    try:
-        words = [slice, "fail", *_property_words(wanted)]
-        _call(*MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", *words, "0")
-    except Refused:  # it is there, or has a unit file
-        set_properties(slice, wanted)
-        _call(*MANAGER, "StartUnit", "ss", slice, "replace")
+def set_slice(slice: str, wanted: "dict[str, tuple[str, Any]]", is_there: bool) -> None:
+    """Start a slice with these properties, or give them to one that is there. Raises Refused."""
+    if not is_there:
+        try:
+            words = [slice, "fail", *_property_words(wanted)]
+            _call(*MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", *words, "0")
+            return
+        except Refused:  # it has a unit file, or another one has just started it
+            _call(*MANAGER, "StartUnit", "ss", slice, "replace")
+    # A slice that runs would take the call above, and pass over the properties.
+    set_properties(slice, wanted)
 
 
 def wait_gone(folder: str, deadline: float, by_force: bool) -> "Optional[HookError]":
