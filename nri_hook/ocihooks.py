@@ -44,9 +44,9 @@ _WORDS = {str: "a string", bool: "true or false", int: "an integer"}
 class Judgement(NamedTuple):
     """What the engines make of a file.
 
-    document: with the keys that they know, under their names; empty where it is none. faults: why
-    they refuse it. doubts: what they do with it that its author may not expect, or what cannot be
-    judged here.
+    document: with the keys that they know, under their names; empty where it is no object. faults:
+    why they refuse it. doubts: what they do with it that its author may not expect, or what cannot
+    be judged here.
     """
 
     document: dict[str, Any]
@@ -92,6 +92,7 @@ def judge(data: bytes, stages: Sequence[str] = STAGES) -> Judgement:
     elif version in (None, "", "0.1.0"):
         _judge_old(document, found)
     else:
+        found.document.update(top)
         found.faults.append(Fault("/version", value(version), '"1.0.0"'))
     if found.document and not found.faults:
         _judge_values(found, stages)
