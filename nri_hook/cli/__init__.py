@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from nri_hook import hookfile
-from nri_hook.cli import gc, install, log, uninstall
+from nri_hook.cli import gc, install, log, status, uninstall
 from nri_hook.errors import HookError, UsageError, printable
 
-COMMANDS = {"install": install, "uninstall": uninstall, "log": log, "gc": gc}
+COMMANDS = {"install": install, "uninstall": uninstall, "status": status, "log": log, "gc": gc}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,10 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     namespace = parser.parse_args(args)
     try:
         status: int = namespace.run(namespace)
+        sys.stdout.flush()
         return status
     except HookError as error:
         _say(namespace.command, str(error))
         return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # whoever reads it has seen enough; at its end Python writes the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         _say(namespace.command, f"{error.filename}: {error.strerror}")
         return 1

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import adoption, deletion, init, log, options, record, runtimes
 from nri_hook.cgroups import folders
-from nri_hook.errors import HookError, printable
+from nri_hook.cli import state
+from nri_hook.errors import printable
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             failures += _collect(folder, name, args)
         except Exception as error:  # the other records are not to blame for what is in this one
             failures += 1
-            print(printable(f"nri-hook gc: {name}: {_reason(error)}"), file=sys.stderr)
+            print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -89,14 +90,6 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     if not errors:
         book.remove()
     return len(errors)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, HookError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
-    return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"
 
 
 SAYS = {
