@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from nri_hook import oci, ocihooks, pluginschema, schema, strictjson
 from nri_hook.errors import HookError
-from nri_hook.schema import Fault
+from nri_hook.fault import Fault
 
 HOOK_FILE = "hook-file"
 CONFIGURATION = "host-configuration"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nri_hook import files, goregex
 from nri_hook.errors import HookError
-from nri_hook.schema import Fault, pointer, value
+from nri_hook.fault import Fault, pointer, value
 
 SUFFIX = ".json"
 STAGES = (

@@ -14,6 +14,7 @@ from support.commands import read
 from nri_hook import journal, log
 from nri_hook.chain import Call
 from nri_hook.process import Outcome
+from nri_hook.program import Program
 
 SECRET = "Traceback\n  no such class\n"
 
@@ -237,7 +238,7 @@ def report(folder, calls=(), notes=(), outcome="failed", message="", stage="crea
 def call(output=b"{}", errors=b"", payload=b"{}", state="create", type="plain"):
     outcome = Outcome()
     outcome.status, outcome.output, outcome.errors = 0, output, errors
-    return Call(type, state, payload, outcome)
+    return Call(Program(type, f"/plugins/{type}", False), state, payload, outcome)
 
 
 @pytest.fixture
