@@ -3,8 +3,8 @@
 import importlib.util
 import json
 import os
-import signal
 import subprocess
+import sys
 
 import pytest
 from support import cgroups
@@ -254,6 +254,14 @@ def test_podman_makes_a_container_in_its_class(scene, node, name):
     podman.delete("one").check()
 
 
+REMOVER = """
+import sys
+from nri_hook.cgroups import folders
+while True:
+    folders.remove_empty(sys.argv[1], lambda path: folders.mark_of(path) == "somebody")
+"""
+
+
 def sample():
     """The plugin's file as a module."""
     place = importlib.util.spec_from_file_location("qos", f"{TOP}/nri_hook/plugins/qos.py")
@@ -272,13 +280,7 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
     cgroup = f"/{scene.name}-ls"
     folder = mounted[name].folder(cgroup)
     scene.runtime_made(cgroup)
-    child = os.fork()
-    if child == 0:
-        try:
-            while True:
-                folders.remove_empty(folder, lambda path: folders.mark_of(path) == "somebody")
-        finally:
-            os._exit(0)
+    remover = subprocess.Popen([sys.executable, "-c", REMOVER, folder], env={"PYTHONPATH": TOP})
     try:
         for _ in range(200):
             folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
@@ -287,8 +289,8 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
             assert folders.mark_of(folder) == ""
             os.rmdir(folder)
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        remover.kill()
+        remover.wait()
 
 
 @pytest.mark.parametrize(
