@@ -416,7 +416,7 @@ READ_BY_CRIO = {
         "/etc/b",
     ),
     "the first that can be written": (
-        {"/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/passwd/x', '/etc/a', '/etc/b']"},
+        {"/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/passwd/x', '/etc/a', '/b']"},
         "/etc/a",
     ),
     "where it is already": (
