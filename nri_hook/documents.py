@@ -51,7 +51,7 @@ def check(path: str, kind: str, folders: list[str]) -> Checked:
     try:
         document = strictjson.loads(data)
     except strictjson.JSONError as error:
-        return Checked(path, kind, [Fault("", _where(data) or str(error), "JSON")], [])
+        return Checked(path, kind, [Fault("", f"none: {_where(data) or error}", "JSON")], [])
     kind = kind or kind_of(document)
     if not kind:
         expected = f"--as KIND with it, one of {', '.join(KINDS)}"

@@ -80,7 +80,7 @@ def judge(data: bytes, stages: Sequence[str] = STAGES) -> Judgement:
     try:
         document = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        found.faults.append(Fault("", str(error) or "deep nesting", "JSON"))
+        found.faults.append(Fault("", f"none: {error}", "JSON"))
         return found
     top = _known(document, "", _KEYS, found) if isinstance(document, dict) else {}
     version = top.get("version")

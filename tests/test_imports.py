@@ -40,6 +40,8 @@ DEAR = {
     *("json", "re", "subprocess", "argparse", "logging", "typing", "dataclasses", "pathlib"),
     *("ctypes", "jsonschema", "psutil", "enum", "signal", "socket", "tempfile", "functools"),
     *("collections", "contextlib", "threading", "traceback", "warnings", "site", "inspect"),
+    # For terminals alone.
+    "rich",
 }
 
 

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     options.parse(flags.words(args))
     findings = list(dict.fromkeys(_look(args)))
     if args.json:
-        print(json.dumps({"findings": [f._asdict() for f in findings], **_count(findings)}))
+        document = {"findings": [f._asdict() for f in findings], **_count(findings)}
+        print(json.dumps(document, indent=2))
     elif sys.stdout.isatty():
         _show(findings)
     else:

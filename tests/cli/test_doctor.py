@@ -250,7 +250,7 @@ def test_a_plugin_of_somebody_else_and_one_without_its_bit(patient):
 def test_bad_json_in_the_configuration(patient):
     patient.write("/etc/nri/conf.json", '{"version": "0.1",\n "plugins": [{"type": "quiet"}\n')
     cause, mend = patient.doctor().find("fail", "configuration:")
-    assert "/etc/nri/conf.json: document: expected JSON, found Expecting ',' delimiter" in cause
+    assert "/etc/nri/conf.json: document: expected JSON, found none: Expecting ','" in cause
     assert mend.endswith("nri-hook validate /etc/nri/conf.json")
 
 
@@ -273,7 +273,7 @@ def test_bad_conf_of_a_plugin(patient):
 def test_bad_json_in_a_foreign_hook_file(patient, text):
     patient.write(FOREIGN, text)
     cause, mend = patient.doctor().find("fail", "hook files:")
-    assert f"{FOREIGN}: document: expected JSON, found " in cause
+    assert f"{FOREIGN}: document: expected JSON, found none: " in cause
     assert cause.endswith("; podman starts no container")
     patient.mend(mend.partition(", or ")[2])
     assert patient.path(f"{FOREIGN}.off").exists()

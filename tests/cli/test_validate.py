@@ -111,7 +111,7 @@ def test_all_errors_of_all_files_in_one_go(write):
         f"{two}: /cgroupsPath",
     }
     assert found[6] == (
-        f"{three}: document: expected JSON, found Expecting value, at line 2 column 14"
+        f"{three}: document: expected JSON, found none: Expecting value, at line 2 column 14"
     )
     assert len(found) == 7
 
@@ -141,7 +141,8 @@ def test_payloads_states_and_hook_files(write):
 )
 def test_what_the_hook_would_not_read(write, text, found):
     path = write(text)
-    assert errors(command("validate", path)) == [f"{path}: document: expected JSON, found {found}"]
+    line = f"{path}: document: expected JSON, found none: {found}"
+    assert errors(command("validate", path)) == [line]
 
 
 def test_a_file_that_cannot_be_read(write):
