@@ -196,6 +196,7 @@ OBSTACLES = {
 }
 
 
+@pytest.mark.hostonly  # a guest's /tmp has no devices
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_no_log_can_be_had(node, runc, scene, log, obstacle):
     bundle = scene.bundle()
