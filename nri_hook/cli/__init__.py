@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
 
         if args[0] in stages.STAGES:
             stages.main([hookfile.NAME, *args])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what plugins said is not only ASCII
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog=hookfile.NAME,
         description="NRI 0.1 plugins for the containers of runc, crun, podman and CRI-O.",
