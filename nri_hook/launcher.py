@@ -1,7 +1,9 @@
 """The launcher: the executable that the runtimes call, with this interpreter and package baked in.
 
-It starts Python as `-IS`: without site the start is cheaper, and nothing of the environment or
-of the user's folders can get in. All that site would have found is therefore written into it.
+launcher.sh is its text, a program for sh that ends where there is nothing to do, and for Python
+from there on. It starts Python as `-IS`: without site the start is cheaper, and nothing of the
+environment or of the user's folders can get in. All that site would have found is therefore
+written into it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,7 @@ from nri_hook.errors import HookError
 
 DEFAULT = "/usr/libexec/oci/hooks.d/nri-hook"
 MODE = 0o755
-MARKER = "# Launcher of nri-hook: `nri-hook install` writes it, `nri-hook uninstall` removes it."
-
-# binfmt_script(5.0 and older) cuts the first line here.
-MAX_SHEBANG = 127
+TEMPLATE = "launcher.sh"
 
 # The installed dependencies of the package, which error reports and the reaping of stuck plugins
 # import.
@@ -43,22 +42,6 @@ IMPORTED = (
     "nri_hook.schema",
     *DEPENDENCIES,
 )
-
-CODE = """\
-import gc
-import sys
-
-# It lives for milliseconds: nothing that it could collect is worth the search.
-gc.disable()
-# crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
-sys.dont_write_bytecode = True
-sys.path += [
-{folders}
-]
-
-from nri_hook.stages import main
-
-"""
 
 # Prints the files of what was imported, so that their owners can be checked.
 PROBE = """\
@@ -128,42 +111,42 @@ def _requirements(names: tuple[str, ...]) -> set[str]:
 
 
 def render(python: str, paths: list[str]) -> bytes:
-    """The launcher's text, for the interpreter `python` and these folders of sys.path."""
-    code = CODE.format(folders="\n".join(f"    {path!a}," for path in paths))
-    shebang = f"#!{python} -IS"
-    if len(shebang) <= MAX_SHEBANG and python.isascii() and not re.search(r"\s", python):
-        return f"{shebang}\n{MARKER}\n{code}main(sys.argv)\n".encode("ascii")
-    # The kernel cannot start such an interpreter by its name. The state is on stdin, so the
-    # program has to be an argument.
-    program = shlex.quote(code + "main(sys.argv[1:])")
-    return os.fsencode(
-        f'#!/bin/sh\n{MARKER}\nexec {shlex.quote(python)} -IS -c {program} "$0" "$@"\n'
-    )
+    """The launcher's text, for the interpreter `python` and these folders of sys.path. Raises
+    HookError."""
+    try:
+        words = shlex.quote(python).encode()
+    except UnicodeEncodeError:
+        raise HookError("expected an interpreter with a path in UTF-8", path=python) from None
+    if b"\\" in words:  # what is a text to Python would not be what it is to sh
+        raise HookError("expected an interpreter without a backslash in its path", path=python)
+    text = _template().replace(b"@PYTHON@", words)
+    folders = "\n".join(f"    {path!a}," for path in paths)
+    return text.replace(b"@FOLDERS@", folders.encode("ascii"))
 
 
 def is_ours(data: bytes) -> bool:
     """Whether the text of an executable is a launcher of ours."""
-    return data.split(b"\n", 2)[1:2] == [MARKER.encode()]
+    return data.split(b"\n", 2)[1:2] == _template().split(b"\n", 2)[1:2]
 
 
 def read(data: bytes) -> tuple[str, list[str]]:
     """(interpreter, folders of sys.path) of a launcher, as render() wrote it. Raises HookError."""
-    text = os.fsdecode(data)
-    first, _, code = text.partition("\n")
     try:
-        if first == "#!/bin/sh":
-            words = shlex.split(code, comments=True)
-            python, code = words[1], words[4]
-        else:
-            python = first[2 : first.rindex(" -IS")]
+        line = [line for line in data.split(b"\n") if line.startswith(b"exec ")][-1]
+        python = shlex.split(os.fsdecode(line))[1]
         (paths,) = (
             ast.literal_eval(statement.value)
-            for statement in ast.parse(code).body
+            for statement in ast.parse(data).body
             if isinstance(statement, ast.AugAssign)
         )
     except (IndexError, ValueError, SyntaxError) as error:
         raise HookError(f"is no launcher as `nri-hook install` writes it: {error}") from None
     return python, paths
+
+
+def _template() -> bytes:
+    with open(os.path.join(package_folder(), TEMPLATE), "rb") as file:
+        return file.read()
 
 
 def verify(python: str, paths: list[str]) -> list[str]:

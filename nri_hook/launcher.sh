@@ -1,0 +1,88 @@
+#!/bin/sh
+# Launcher of nri-hook: `nri-hook install` writes it, `nri-hook uninstall` removes it.
+''':'
+# To sh everything up to the next three quotes is a program, to Python it is a text. Most hooks have
+# nothing to do: no plugin is configured, or the container has no record. That is found out here, at
+# a fraction of what starting Python costs; in any doubt Python goes on. stdin is read to its end,
+# since crun writes it in one go and fails where nobody does.
+conf=/etc/nri state=/run/nri-hook clear=yes flag=stage
+for word do
+  case $flag in
+  stage) flag= ;;
+  --conf-dir | --state-dir | --plugin-dir)
+    case $word in
+    /*) ;;
+    *) clear= ;;
+    esac
+    [ "$flag" != --conf-dir ] || conf=$word
+    [ "$flag" != --state-dir ] || state=$word
+    flag=
+    ;;
+  --timeout)
+    case $word in
+    '' | 0* | *[!0-9]*) clear= ;;
+    esac
+    flag=
+    ;;
+  *)
+    case $word in
+    --conf-dir | --state-dir | --plugin-dir | --timeout) flag=$word ;;
+    *) clear= ;;
+    esac
+    ;;
+  esac
+done
+# Others than root may not see what is there, and have their records elsewhere.
+[ -O / ] && [ -z "$flag" ] || clear=
+
+case $clear$1 in
+yescreateRuntime | yesprecreate)
+  for file in "$conf"/resource.d/*.conf "$conf/conf.json"; do
+    [ ! -e "$file" ] && [ ! -L "$file" ] || clear=
+  done
+  case $clear$1 in
+  yescreateRuntime) exec cat >/dev/null ;;
+  yesprecreate) exec cat ;; # what it prints is the config
+  esac
+  ;;
+yespoststart | yespoststop)
+  text=
+  while IFS= read -r line; do text=$text$line; done
+  text=$text$line
+  id=
+  case ${text%%'"annotations"'*} in
+  *'"id":"'*) id=${text#*'"id":"'} id=${id%%'"'*} ;;
+  esac
+  case $id in
+  '' | *[!A-Za-z0-9_+.-]*) clear= ;;
+  esac
+  [ ${#id} -le 200 ] || clear= # of a longer one the record has no more
+  for file in "$state/$id"-*; do
+    case $file in
+    *.log | *.log.cut) ;; # it stays when the record goes
+    *) [ ! -e "$file" ] || clear= ;;
+    esac
+  done
+  [ -z "$clear" ] || exit 0
+  exec @PYTHON@ -IS "$0" "$@" <<STATE
+$text
+STATE
+  ;;
+esac
+exec @PYTHON@ -IS "$0" "$@"
+'''
+
+import gc
+import sys
+
+# It lives for milliseconds: nothing that it could collect is worth the search.
+gc.disable()
+# crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
+sys.dont_write_bytecode = True
+sys.path += [
+@FOLDERS@
+]
+
+from nri_hook.stages import main
+
+main(sys.argv)
