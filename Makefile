@@ -1,6 +1,6 @@
 # For a Debian 12 or 13, as root, with make and git: each target installs what it lacks, by
 # apt-get (tests/need) and with pip in .venv, and then runs.
-.PHONY: demo test test-guest fidelity lint need-demo need-test
+.PHONY: demo test test-guest fidelity bench lint need-demo need-test
 
 sources := setup.cfg pyproject.toml $(shell find nri_hook schemas -name '*.py' -o -name '*.json')
 
@@ -17,6 +17,10 @@ test-guest:
 # The whole table, here and in the guests, and docs/fidelity.md from it.
 fidelity: need-test .venv/tools
 	@tests/fidelity/everywhere
+
+# What the hook costs, here, and docs/performance.md from it; on a machine with nothing else to do.
+bench: need-test .venv/tools
+	@cd tests && ../.venv/bin/python -m bench
 
 lint: .venv/tools
 	.venv/bin/ruff check .

@@ -40,7 +40,8 @@ PATIENCE = 1.0
 class Creation:
     """The creation of one container, written down in its record before each step.
 
-    outcome: "moved", "stays", "left"; "chain" while it goes on. reason: why it was left.
+    origin: its cgroupsPath before our first hook. outcome: "moved", "stays", "left"; "chain" while
+    it goes on. reason: why it was left.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Creation:
         self.book = book
         self.report = report
         self.request = container.request(report.notes)
-        self.cgroups_path = container.cgroups_path
+        self.origin = self.cgroups_path = container.cgroups_path
         self.cgroups = container.membership
         self.outcome = "chain"
         self.reason = ""
@@ -75,6 +76,7 @@ class Creation:
     def take_over(self, former: "record.Record", deadline: float) -> None:
         """Go on from the record that precreate left of this container."""
         document = former.document
+        self.origin = document["origin"]
         if document["entries"] == [entry.document for entry in self.chain.entries]:
             self.chain.called = document["called"]
         else:  # other plugins than now: theirs ends here
@@ -106,6 +108,7 @@ class Creation:
                 called=self.chain.called,
                 results=self.chain.results,
                 request=self.request,
+                origin=self.origin,
                 cgroupsPath=self.cgroups_path,
                 cgroups=self.cgroups,
                 placements=self.leftovers + self.mover.document(),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 from nri_hook import oci, ocihooks, pluginschema, schema, strictjson
 from nri_hook.errors import HookError
-from nri_hook.schema import Fault
+from nri_hook.fault import Fault
 
 HOOK_FILE = "hook-file"
 CONFIGURATION = "host-configuration"
@@ -50,7 +51,7 @@ def check(path: str, kind: str, folders: list[str]) -> Checked:
     try:
         document = strictjson.loads(data)
     except strictjson.JSONError as error:
-        return Checked(path, kind, [Fault("", str(error), "JSON")], [])
+        return Checked(path, kind, [Fault("", f"none: {_where(data) or error}", "JSON")], [])
     kind = kind or kind_of(document)
     if not kind:
         expected = f"--as KIND with it, one of {', '.join(KINDS)}"
@@ -65,6 +66,17 @@ def check(path: str, kind: str, folders: list[str]) -> Checked:
         more, notes = _confs(document, folders)
         found += more
     return Checked(path, kind, found, notes)
+
+
+def _where(data: bytes) -> str:
+    """What is no JSON, with line and column; "" for what only strictjson refuses."""
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as error:
+        return f"{error.msg}, at line {error.lineno} column {error.colno}"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def kind_of(document: Any) -> str:

@@ -131,7 +131,7 @@ def crio_folder(name: str) -> str:
         there = folder
         while not os.path.exists(there):
             there = os.path.dirname(there)
-        if os.access(there, os.W_OK):
+        if os.path.isdir(there) and os.access(there, os.W_OK):
             return folder
     raise HookError(
         f"CRI-O reads {', '.join(folders) or 'no folder of hook files'}, where nothing can be "

@@ -3,6 +3,8 @@
 
 def printable(text: str) -> str:
     """One line of plain text: what strangers wrote must not forge lines or colours of a log."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

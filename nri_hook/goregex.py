@@ -52,7 +52,9 @@ def judge(pattern: str) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        return REFUSED, str(error)
+        # Go does not mind two groups of one name.
+        verdict = UNKNOWN if "redefinition" in str(error) else REFUSED
+        return verdict, str(error)
     return ACCEPTED, ""
 
 
@@ -86,7 +88,7 @@ def _group(rest: str, index: int) -> tuple[str, str]:
     if rest.startswith(_GROUPS_OF_PYTHON):
         return REFUSED, f"Go has no (?{rest[:2]}...)"
     if rest.startswith("P<"):
-        return "", ""
+        return (UNKNOWN, "a name that begins with a digit") if rest[2:3].isdigit() else ("", "")
     if rest.startswith("<"):
         return UNKNOWN, "(?<name>...), which Go knows from 1.22 on"
     flags = _FLAGS.match(rest)

@@ -25,6 +25,7 @@ SUFFIX = ".log"
 # The next one while it is written, where the oldest lines go.
 CUT = ".log.cut"
 MAX_SIZE = 64 << 10
+KEYS = {"time", "stage", "container", "from", "to", "outcome", "message", "notes", "calls"}
 MAX_CALLS = MAX_NOTES = 40
 # Characters of each text, and whether the payload is kept: the first that fits.
 BOUNDS = ((2000, True), (300, True), (300, False), (20, False))
@@ -70,7 +71,7 @@ def read(path: str) -> "list[dict[str, Any]]":
             entry = strictjson.loads(line)
         except strictjson.JSONError:
             continue
-        if type(entry) is dict and type(entry.get("time")) in (int, float):
+        if type(entry) is dict and KEYS.issubset(entry):
             entries.append(entry)
     return entries
 

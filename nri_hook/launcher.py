@@ -32,7 +32,17 @@ MAX_SHEBANG = 127
 DEPENDENCIES = ("jsonschema", "psutil")
 # All that a stage can come to import. The launcher writes no bytecode: what has none is compiled
 # anew by every hook that imports it.
-IMPORTED = ("nri_hook.stages", "nri_hook.cgroups.libc", "nri_hook.schema", *DEPENDENCIES)
+IMPORTED = (
+    "nri_hook.stages",
+    "nri_hook.cgroups.controls",
+    "nri_hook.cgroups.libc",
+    "nri_hook.cgroups.unit_properties",
+    "nri_hook.hosted",
+    "nri_hook.journal",
+    "nri_hook.pluginconf",
+    "nri_hook.schema",
+    *DEPENDENCIES,
+)
 
 CODE = """\
 import gc

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nri_hook import files, goregex
 from nri_hook.errors import HookError
-from nri_hook.schema import Fault, pointer, value
+from nri_hook.fault import Fault, pointer, value
 
 SUFFIX = ".json"
 STAGES = (
@@ -44,9 +44,9 @@ _WORDS = {str: "a string", bool: "true or false", int: "an integer"}
 class Judgement(NamedTuple):
     """What the engines make of a file.
 
-    document: with the keys that they know, under their names; empty where it is none. faults: why
-    they refuse it. doubts: what they do with it that its author may not expect, or what cannot be
-    judged here.
+    document: with the keys that they know, under their names; empty where it is no object. faults:
+    why they refuse it. doubts: what they do with it that its author may not expect, or what cannot
+    be judged here.
     """
 
     document: dict[str, Any]
@@ -80,7 +80,7 @@ def judge(data: bytes, stages: Sequence[str] = STAGES) -> Judgement:
     try:
         document = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        found.faults.append(Fault("", str(error) or "deep nesting", "JSON"))
+        found.faults.append(Fault("", f"none: {error}", "JSON"))
         return found
     top = _known(document, "", _KEYS, found) if isinstance(document, dict) else {}
     version = top.get("version")
@@ -92,6 +92,7 @@ def judge(data: bytes, stages: Sequence[str] = STAGES) -> Judgement:
     elif version in (None, "", "0.1.0"):
         _judge_old(document, found)
     else:
+        found.document.update(top)
         found.faults.append(Fault("/version", value(version), '"1.0.0"'))
     if found.document and not found.faults:
         _judge_values(found, stages)

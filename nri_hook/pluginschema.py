@@ -7,7 +7,8 @@ from typing import Any
 
 from nri_hook import conf, program, strictjson
 from nri_hook.errors import HookError
-from nri_hook.schema import Fault, faults_by
+from nri_hook.fault import Fault
+from nri_hook.schema import faults_by
 
 SUFFIX = ".schema.json"
 MAX_SIZE = 1 << 20

@@ -152,6 +152,11 @@ def names(folder: str) -> "list[str]":
     return sorted(stems)
 
 
+def is_there(folder: str, name: str) -> bool:
+    """Whether there is such a record, if only one that a hook has not written yet."""
+    return any(os.path.exists(os.path.join(folder, name + ending)) for ending in ENDINGS)
+
+
 def find_setup(options: Options, id: str, deadline: float) -> "Optional[Record]":
     """The record that precreate left of a container, None where there is none. Raises HookError."""
     return _existing(folder(options), setup_name(id), deadline)
@@ -173,7 +178,7 @@ def find(
 
 
 def _existing(path: str, name: str, deadline: float) -> "Optional[Record]":
-    if not any(os.path.exists(os.path.join(path, name + ending)) for ending in ENDINGS):
+    if not is_there(path, name):
         return None
     record = Record(path, name, deadline)
     if not record.document:  # a hook was killed before it had anything to write

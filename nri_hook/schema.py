@@ -11,16 +11,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
-NAMES = ("host-configuration", "payload", "result", "state", "config")
+from nri_hook.fault import Fault, pointer, value
 
-_FOUND_LENGTH = 60
-_POINTER_LENGTH = 200
+NAMES = ("host-configuration", "payload", "result", "state", "config")
 
 _TYPES = {
     "array": "a list",
@@ -30,24 +29,6 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
-
-
-class Fault(NamedTuple):
-    """One place where a document breaks its schema.
-
-    pointer: JSON pointer (RFC 6901), "" for the whole document; a missing key is pointed at
-    where it should be. found: the value there as JSON, cut to 60 characters, or "nothing".
-    expected: what should be there, in words.
-    """
-
-    pointer: str
-    found: str
-    expected: str
-
-    def __str__(self) -> str:
-        # Keys come from strangers: escaped and cut, whatever they hold stays one log line.
-        place = _cut(json.dumps(self.pointer)[1:-1], _POINTER_LENGTH) or "document"
-        return f"{place}: expected {self.expected}, found {self.found}"
 
 
 def explain(name: str, document: object) -> str | None:
@@ -168,23 +149,3 @@ def _type(schema: dict[str, Any]) -> str:
     types = schema.get("type", [])
     names = [types] if isinstance(types, str) else types
     return " or ".join(_TYPES[name] for name in names if name != "null") or "a value"
-
-
-def pointer(part: object) -> str:
-    """A key or an index as a part of a JSON pointer."""
-    return str(part).replace("~", "~0").replace("/", "~1")
-
-
-def value(value: object) -> str:
-    """A value as JSON, cut to 60 characters."""
-    text = ""
-    # Piece by piece, since the value may be a whole document of megabytes.
-    for piece in json.JSONEncoder().iterencode(value):
-        text += piece
-        if len(text) > _FOUND_LENGTH:
-            break
-    return _cut(text, _FOUND_LENGTH)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

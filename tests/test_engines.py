@@ -73,8 +73,9 @@ class Machine:
         )
 
     def nri_hook(self, command: str, *args: object, **environment: str) -> Any:
-        """Run nri-hook with the launcher of this machine, for podman unless a folder is given."""
-        place = [] if "--hooks-dir" in args else ["--engine", "podman"]
+        """Run nri-hook with the launcher of this machine, for podman unless a place is given."""
+        given = "--hooks-dir" in args or "--engine" in args
+        place = [] if given else ["--engine", "podman"]
         args = (command, *place, "--launcher", self.launcher, *args)
         return self.run(sys.executable, "-m", "nri_hook", *args, **environment)
 
@@ -389,6 +390,98 @@ def test_a_link_to_the_shared_folder_is_not_used(machine: Machine) -> None:
     line = one_line(machine.nri_hook("install"))
     assert line.startswith(f"nri-hook install: {OWN}: is the same folder as {SHARED}")
     assert not list(machine.path(SHARED).iterdir())
+
+
+CRIO = ("--engine", "crio")
+# The files of CRI-O's configuration, and the folder that they have the hook files go to.
+READ_BY_CRIO = {
+    "default": ({}, SHARED),
+    "no hooks_dir": ({"/etc/crio/crio.conf": "[crio.runtime]\n# hooks_dir = ['/a']\n"}, SHARED),
+    "main file": ({"/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/a']"}, "/etc/a"),
+    "drop-ins, the last one wins": (
+        {
+            "/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/a']",
+            "/etc/crio/crio.conf.d/20-b": "[crio.runtime]\nhooks_dir = ['/etc/b']",
+            "/etc/crio/crio.conf.d/10-c": "[crio.runtime]\nhooks_dir = ['/etc/c']",
+            "/etc/crio/crio.conf.d/30-d": "[crio.image]\n",
+        },
+        "/etc/b",
+    ),
+    "folders are walked in the order of names": (
+        {
+            "/etc/crio/crio.conf.d/10/z": "[crio.runtime]\nhooks_dir = ['/etc/a']",
+            "/etc/crio/crio.conf.d/20": "[crio.runtime]\nhooks_dir = ['/etc/b']",
+            "/etc/crio/crio.conf.d/15": "[crio.runtime]\nhooks_dir = ['/etc/c']",
+        },
+        "/etc/b",
+    ),
+    "the first that can be written": (
+        {"/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/passwd/x', '/etc/a', '/b']"},
+        "/etc/a",
+    ),
+    "where it is already": (
+        {
+            "/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = ['/etc/a', '/etc/b']",
+            "/etc/b/90-nri-hook-createRuntime.json": '{"hook": {"args": ["nri-hook"]}}',
+        },
+        "/etc/b",
+    ),
+}
+
+
+@hostonly
+@pytest.mark.parametrize("name", READ_BY_CRIO)
+def test_for_crio_into_the_folder_that_it_reads(machine: Machine, name: str) -> None:
+    written, folder = READ_BY_CRIO[name]
+    for path, text in written.items():
+        machine.write(path, text)
+    if name == "where it is already":
+        text = well(machine.nri_hook("install", "--print", "createRuntime")).stdout
+        machine.write(hook_file("createRuntime", "/etc/b"), text)
+    shown = shown_files(well(machine.nri_hook("install", *CRIO, "--print")).stdout)
+    well(machine.nri_hook("install", *CRIO))
+    files = [hook_file(stage, folder) for stage in STAGES[1:]]
+    assert [path for path, _ in shown] == [*files, str(machine.launcher)]
+    assert shown[:-1] == [(path, machine.path(path).read_text()) for path in files]
+    assert not machine.path(hook_file("precreate", folder)).exists()
+    assert not machine.path(DROP_IN).exists()
+    # The launcher stays while CRI-O calls it, whatever its folder.
+    if folder != SHARED:
+        well(machine.nri_hook("install"))
+        line = one_line(machine.nri_hook("uninstall"))
+        assert f"{machine.launcher}: kept, {folder}/90-nri-hook-createRuntime.json calls it" in line
+    well(machine.nri_hook("uninstall", *CRIO))
+    assert not [path for path in machine.tree() if "nri-hook" in path]
+
+
+@hostonly
+def test_a_crio_that_reads_no_folder_that_can_be_written(machine: Machine) -> None:
+    for folders in ([], ["/etc/passwd/x"]):
+        text = f"[crio.runtime]\nhooks_dir = {json.dumps(folders)}"
+        machine.write("/etc/crio/crio.conf", text)
+        before = machine.tree()
+        line = one_line(machine.nri_hook("install", *CRIO))
+        expected = f"hooks_dir = {json.dumps([*folders, '/etc/crio/hooks.d'])}"
+        assert f"where nothing can be written; expected under [crio.runtime]: {expected}\n" in line
+        assert machine.tree() == before
+        machine.write("/etc/crio/crio.conf", f"[crio.runtime]\n{expected}")
+        well(machine.nri_hook("install", *CRIO))
+        assert machine.path("/etc/crio/hooks.d/90-nri-hook-poststop.json").exists()
+        well(machine.nri_hook("uninstall", *CRIO))
+
+
+@hostonly
+def test_a_file_that_stops_crio_alone(machine: Machine) -> None:
+    text = well(machine.nri_hook("install", "--print", "precreate")).stdout
+    machine.write(f"{SHARED}/10-other.json", text.replace('"nri-hook"', '"x"'))
+    # podman alone reads it: well and good.
+    well(machine.nri_hook("install", "--hooks-dir", SHARED))
+    machine.write("/etc/crio/crio.conf", "")
+    before = machine.tree()
+    for place in (CRIO, ["--hooks-dir", SHARED]):
+        line = one_line(machine.nri_hook("install", *place))
+        assert f"{SHARED}/10-other.json: stops CRI-O: /stages/0: expected one of" in line
+        assert machine.tree() == before
 
 
 # Uninstall

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from support import cgroups, runtimes
@@ -516,3 +517,209 @@ def test_a_hook_that_is_at_work_is_waited_for(scene, node, runc):
     timer.join()
     moved.delete().check()
     moved.assert_gone()
+
+
+# Logs
+
+
+LOG = "the log of a container that is gone: removing it"
+DAY = 86400
+
+
+def log_lines(node, names):
+    return [f"{node.state_dir}/{name}: {LOG}" for name in names]
+
+
+def test_the_log_goes_after_the_container(scene, node, each):
+    """Not before, and not in a dry run."""
+    moved = Moved(scene, node, each)
+    moved.start()
+    (name,) = node.logs()
+    assert name == f"{moved.record}.log"
+    assert gc(each, node).check().text == ""
+    moved.delete().check()
+    assert list(node.logs()) == [name]
+    assert gc(each, node, "--dry-run").check().out.splitlines() == log_lines(node, [name])
+    assert list(node.logs()) == [name]
+    assert gc(each, node).check().out.splitlines() == log_lines(node, [name])
+    assert node.logs() == {}
+    moved.assert_gone()
+
+
+def test_the_log_of_a_failed_create_is_kept_for_a_day(scene, node, each):
+    bundle = scene.bundle()
+    each.install(node, bundle)
+    node.configure("absent")
+    each.create("one", bundle).refused()
+    each.delete("one")
+    (name,) = node.logs()
+    path = f"{node.state_dir}/{name}"
+    for age, kept in ((DAY - 60, True), (DAY + 60, False)):
+        when = time.time() - age
+        os.utime(path, (when, when))
+        assert gc(each, node).check().out.splitlines() == log_lines(node, [] if kept else [name])
+        assert os.path.exists(path) == kept
+    assert node.left() == []
+
+
+def test_what_gc_did_is_in_the_log(scene, node, each):
+    """So it is kept for a day too."""
+    moved = Moved(scene, node, each, ["createRuntime"], edit=of_host)
+    moved.start()
+    assert moved.gc() == "adopt"
+    forget(moved)
+    assert moved.gc() == "kill"
+    moved.assert_gone()
+    said = [(entry["stage"], entry["outcome"]) for entry in node.log()]
+    assert said == [("createRuntime", "moved"), ("gc", "adopted"), ("gc", "killed")]
+    assert [call["state"] for call in node.log()[-1]["calls"]] == ["delete"]
+    assert moved.gc() == ""
+
+
+def test_an_adoption_that_fails_is_in_the_log(scene, node, runc):
+    moved = Moved(scene, node, runc, ["createRuntime", "poststop"])
+    moved.start()
+    os.rename(f"{runc.root}/one/state.json", f"{runc.root}/one/good")
+    with open(f"{runc.root}/one/state.json", "w") as file:
+        file.write("no JSON")
+    gc(runc, node).refused()
+    assert node.log()[-1]["message"].startswith(f"{runc.root}/one/state.json: the runtime's record")
+    os.rename(f"{runc.root}/one/good", f"{runc.root}/one/state.json")
+    moved.delete()
+    moved.assert_gone()
+
+
+def test_the_log_of_a_setup(scene, node, runc):
+    """It is over with that of the container, unless podman got no further."""
+    node.install()
+    id = "ab" * 32
+    config = {"linux": {"cgroupsPath": f"{scene.cgroup}/libpod-{id}"}}
+    node.configure(node.plugin("plain"))
+    node.hook("precreate", config).check()
+    setup = f"{id}-setup.log"
+    assert gc(runc, node).check().text == ""
+    init = subprocess.Popen(["sleep", "60"])
+    bundle = scene.bundle(cgroups_path=config["linux"]["cgroupsPath"])
+    state = {"id": id, "pid": init.pid, "bundle": bundle.folder}
+    node.hook("createRuntime", state).check()
+    init.kill()
+    init.wait()
+    assert len(node.logs()) == 2
+    (other,) = set(node.logs()) - {setup}
+    # The hook's parent was no runtime, so nobody has deleted it for its runtime.
+    assert [line.split(": ")[0] for line in gc(runc, node).check().out.splitlines()] == [
+        other[: -len(".log")],
+        f"{node.state_dir}/{setup}",
+    ]
+    assert list(node.logs()) == [other]
+
+    node.configure("absent")
+    node.hook("precreate", config).refused()
+    assert gc(runc, node).check().text == ""
+    assert set(node.logs()) == {setup, other}
+
+
+def test_what_is_no_log_of_ours_stays(node, runc):
+    os.mkdir(node.state_dir, 0o700)
+    os.mkdir(f"{node.state_dir}/a-00000000.log")
+    os.symlink("/etc/passwd", f"{node.state_dir}/b-00000000.log")
+    open(f"{node.state_dir}/notes", "w").close()
+    assert gc(runc, node).check().text == ""
+    assert len(os.listdir(node.state_dir)) == 3
+    # Half of one that a killed hook was writing.
+    open(f"{node.state_dir}/c-00000000.log.cut", "w").close()
+    gc(runc, node).check()
+    assert len(os.listdir(node.state_dir)) == 3
+    shutil.rmtree(node.state_dir)
+
+
+# Cgroups that no record knows
+
+
+ORPHAN = "an empty cgroup of ours that no record knows: removing it"
+
+
+def lose_record(moved):
+    """What is left of a container whose record somebody has removed."""
+    moved.delete().check()
+    for name in moved.node.left():
+        if name.startswith(moved.record):
+            os.unlink(f"{moved.node.state_dir}/{name}")
+
+
+def in_mount(folder):
+    return folder[folder.index("/nri-test-") :]
+
+
+def orphans(done):
+    return [line.split(": ")[0] for line in done.check().out.splitlines() if ORPHAN in line]
+
+
+def test_an_orphan(scene, node, oci):
+    """Those inside before those around them."""
+    moved = Moved(scene, node, oci, ["createRuntime"])
+    moved.create()
+    lose_record(moved)
+    left = scene.left_cgroups()
+    assert len(left) == 3 * len(oci.hierarchies())
+    dry = orphans(gc(oci, node, "--dry-run"))
+    # Where the runtime's own cgroups are seen, a mount may have another name.
+    assert sorted(map(in_mount, dry)) == sorted(map(in_mount, left))
+    assert scene.left_cgroups() == left
+    assert orphans(gc(oci, node)) == dry
+    assert scene.left_cgroups() == []
+    assert gc(oci, node).check().out == ""
+
+
+def test_what_others_made_or_use_is_no_orphan(scene, node, runc):
+    """A cgroup without our mark, one with a process, one of another state folder."""
+    moved = Moved(scene, node, runc, ["createRuntime"])
+    moved.create()
+    lose_record(moved)
+    inner = scene.parent(f"{moved.target}/inner")
+    leaves = [os.path.dirname(folder) for folder in inner]
+    assert orphans(gc(runc, node)) == []
+    for folder in inner:
+        os.rmdir(folder)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    for folder in leaves:
+        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    assert orphans(gc(runc, node)) == []
+    sleeper.kill()
+    sleeper.wait()
+    other = scene.node()
+    os.mkdir(other.state_dir, 0o700)
+    assert orphans(gc(runc, other)) == []
+    assert all(map(os.path.isdir, leaves))
+    assert len(orphans(gc(runc, node))) == 3 * len(leaves)
+    assert scene.left_cgroups() == []
+
+
+def test_a_cgroup_that_a_record_knows_is_no_orphan(scene, node, runc):
+    """A container that is there keeps what the lost one has made, and what was made for itself
+    and is empty."""
+    lost = Moved(scene, node, runc, ["createRuntime"], id="lost")
+    lost.create()
+    one = Moved(scene, node, runc, id="one")
+    one.start()
+    lose_record(lost)
+    before = {folder for folder in scene.left_cgroups() if not folder.endswith("/lost")}
+    assert {path.rpartition("/")[2] for path in orphans(gc(runc, node))} == {"lost"}
+    assert set(scene.left_cgroups()) == before
+    one.assert_in_place()
+    one.delete().check()
+    assert scene.left_cgroups() == []
+
+
+def test_no_orphan_is_taken_where_a_record_cannot_be_read(scene, node, runc):
+    moved = Moved(scene, node, runc, ["createRuntime"])
+    moved.create()
+    lose_record(moved)
+    path = f"{node.state_dir}/bad-00000000.json"
+    with open(path, "w") as file:
+        file.write("{")
+    left = scene.left_cgroups()
+    gc(runc, node).refused()
+    assert scene.left_cgroups() == left
+    os.unlink(path)
+    assert len(orphans(gc(runc, node))) == len(left)

@@ -249,9 +249,80 @@ def test_a_link_in_the_place_of_a_hook_file_is_kept(tmp_path: Path, places: list
     assert tree(tmp_path) == before
 
 
+def test_a_foreign_hook_file_is_kept(tmp_path: Path, places: list[object]) -> None:
+    path = tmp_path / "hooks.d" / "90-nri-hook-poststart.json"
+    path.parent.mkdir()
+    ours = well(nri_hook("install", *places, "--print", "poststart")).stdout
+    for text in ("", "{", "{}", ours.replace('"nri-hook"', '"other"')):
+        path.write_text(text)
+        before = tree(tmp_path)
+        line = one_line(nri_hook("install", *places))
+        assert line == (
+            f"nri-hook install: {path}: is no hook file of nri-hook, so it is kept; "
+            "expected: moved away\n"
+        )
+        assert tree(tmp_path) == before
+    # By another launcher it is ours all the same.
+    path.write_text(ours.replace(str(tmp_path), "/elsewhere"))
+    well(nri_hook("install", *places))
+    assert path.read_text() == ours
+
+
+def test_a_folder_with_a_file_that_stops_the_engine(tmp_path: Path, places: list[object]) -> None:
+    """Whoever installs next would be blamed for it."""
+    path = tmp_path / "hooks.d" / "10-other.json"
+    path.parent.mkdir()
+    good = {
+        "version": "1.0.0",
+        "hook": {"path": "/bin/true"},
+        "when": {"always": True},
+        "stages": ["poststop"],
+    }
+    for document, reason in (
+        ("{", "document: expected JSON, found none: "),
+        (dict(good, version="2.0.0"), '/version: expected "1.0.0", found "2.0.0"'),
+        (dict(good, stages=["sometime"]), "/stages/0: expected one of "),
+        (dict(good, when={"commands": ["("]}), "/when/commands/0: expected a regular expression"),
+    ):
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        before = tree(tmp_path)
+        line = one_line(nri_hook("install", *places))
+        assert line.startswith(f"nri-hook install: {path}: stops podman: {reason}")
+        assert line.endswith("; nothing installed until it is mended\n")
+        assert tree(tmp_path) == before
+    # What an engine does not read, or passes over, is nobody's trouble.
+    path.write_text(json.dumps(dict(good, hook={"path": "/no/such"}, x=1)))
+    (path.parent / "10-other.json.off").write_text("{")
+    well(nri_hook("install", *places))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_gated_by_annotations(tmp_path: Path, places: list[object], stage: str) -> None:
+    flags = ["--when-annotation", "io.x/qos=ls|be", "--when-annotation", "a+b==1.*"]
+    shown = json.loads(well(nri_hook("install", *flags, "--print", stage)).stdout)
+    expected = {r"^io\.x/qos$": "^(?:ls|be)$", r"^a\+b$": "^(?:=1.*)$"}
+    assert shown.pop("when") == {"annotations": expected}
+    plain = json.loads(well(nri_hook("install", "--print", stage)).stdout)
+    assert plain.pop("when") == {"always": True}
+    assert shown == plain
+    well(nri_hook("install", *places, *flags))
+    path = tmp_path / "hooks.d" / f"90-nri-hook-{stage}.json"
+    assert json.loads(path.read_text())["when"] == {"annotations": expected}
+    # Given again without them, for every container.
+    well(nri_hook("install", *places))
+    assert json.loads(path.read_text())["when"] == {"always": True}
+
+
 @pytest.mark.parametrize(
     "args",
     [
+        ["install", "--when-annotation", "a"],
+        ["install", "--when-annotation", "=a"],
+        ["install", "--when-annotation", "a=("],
+        ["install", "--when-annotation", "a=(?=b)"],
+        ["install", "--when-annotation", "a=b", "--when-annotation", "a=c"],
+        ["install", "--when-annotation", "a=b", "--bundle", "/b"],
+        ["install", "--engine", "crio", "--print", "precreate"],
         [],
         ["frobnicate"],
         ["install", "--timeout", "soon"],
@@ -669,6 +740,22 @@ def test_podman_reads_the_hook_files(tmp_path: Path, node: list[object]) -> None
         states = payload_states(tmp_path)
         assert [state for state, _ in states] == ["create", "delete"]
         assert len({container for _, container in states}) == 1
+        # Gated, for a container with the annotation and for those without: another value, part of
+        # the value, part of the key.
+        gate = ["--when-annotation", "io.x/qos=ls|be"]
+        well(nri_hook("install", "--hooks-dir", hooks, *gate, *node))
+        for annotation, calls in (
+            ("io.x/qos=be", 2),
+            ("io.x/qos=bee", 0),
+            ("io-x/qos=be", 0),
+            ("io.x/qos.y=be", 0),
+        ):
+            (tmp_path / "payloads").write_text("")
+            at = command.index("run") + 1
+            gated = [*command[:at], f"--annotation={annotation}", *command[at:]]
+            run = subprocess.run(gated, capture_output=True, text=True, timeout=120)
+            assert (run.returncode, run.stdout) == (0, "it ran\n"), run.stderr
+            assert (annotation, len(payload_states(tmp_path))) == (annotation, calls)
         # podman does judge what it reads there.
         (hooks / "90-nri-hook-poststop.json").write_text("{")
         assert subprocess.run(command, capture_output=True, timeout=120).returncode == 126

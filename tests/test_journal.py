@@ -14,6 +14,7 @@ from support.commands import read
 from nri_hook import journal, log
 from nri_hook.chain import Call
 from nri_hook.process import Outcome
+from nri_hook.program import Program
 
 SECRET = "Traceback\n  no such class\n"
 
@@ -196,6 +197,7 @@ OBSTACLES = {
 }
 
 
+@pytest.mark.hostonly  # a guest's /tmp has no devices
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_no_log_can_be_had(node, runc, scene, log, obstacle):
     bundle = scene.bundle()
@@ -237,7 +239,7 @@ def report(folder, calls=(), notes=(), outcome="failed", message="", stage="crea
 def call(output=b"{}", errors=b"", payload=b"{}", state="create", type="plain"):
     outcome = Outcome()
     outcome.status, outcome.output, outcome.errors = 0, output, errors
-    return Call(type, state, payload, outcome)
+    return Call(Program(type, f"/plugins/{type}", False), state, payload, outcome)
 
 
 @pytest.fixture
@@ -304,7 +306,7 @@ def test_the_payload_of_a_delete_is_none_of_a_create(folder):
 def test_what_is_no_line_of_ours_is_passed_over(folder):
     journal.append(report(folder, message="first"))
     with open(f"{folder}/one-01234567.log", "ab") as file:
-        file.write(b'{"time": "x"}\n[]\n\xff\n{"time": 1, "stage"\n')
+        file.write(b'{"time": 1}\n[]\n\xff\n{"time": 1, "stage"\n')
     journal.append(report(folder, message="last"))
     assert [entry["message"] for entry in entries(folder)] == ["first", "last"]
 

@@ -17,6 +17,7 @@ sys.path.insert(0, {TOP!r})
 from nri_hook import log
 from nri_hook.chain import Call
 from nri_hook.process import Outcome
+from nri_hook.program import Program
 
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.settimeout(5)
@@ -33,7 +34,7 @@ report = log.Report("createRuntime")
 def call(type, milliseconds):
     outcome = Outcome()
     outcome.seconds = milliseconds / 1000
-    return Call(type, "create", b"", outcome)
+    return Call(Program(type, "/plugins/" + type, False), "create", b"", outcome)
 
 
 exec(os.environ["NRI_TEST_CODE"])

@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from nri_hook import schema
+from nri_hook.fault import Fault
 
 TOP = Path(__file__).resolve().parent.parent
 DATA = TOP / "tests" / "data"
@@ -492,11 +493,11 @@ def test_all_samples_validate() -> None:
 def test_all_faults_are_listed_once_each() -> None:
     document = {"version": 2, "plugins": [{"type": "../x"}, 7, {"timeout": 0}]}
     assert schema.faults("host-configuration", document) == [
-        schema.Fault("/version", "2", '"0.1"'),
-        schema.Fault("/plugins/0/type", '"../x"', NAME),
-        schema.Fault("/plugins/1", "7", "an object"),
-        schema.Fault("/plugins/2/type", "nothing", NAME),
-        schema.Fault("/plugins/2/timeout", "0", "a number of seconds above 0"),
+        Fault("/version", "2", '"0.1"'),
+        Fault("/plugins/0/type", '"../x"', NAME),
+        Fault("/plugins/1", "7", "an object"),
+        Fault("/plugins/2/type", "nothing", NAME),
+        Fault("/plugins/2/timeout", "0", "a number of seconds above 0"),
     ]
 
 

@@ -147,14 +147,32 @@ def _kill_member(path: str, pid: str) -> None:
         os.close(fd)
 
 
-def mark(folder: str, claim: str) -> None:
-    """Say in the folder itself who made it."""
-    _set(folder, MARK, claim)
+def mark(folder: str, claim: str, guard: str = "") -> None:
+    """Say in the folder itself who made it. guard: as for make(), where the claim's record is."""
+    _set(folder, MARK, f"{claim} {guard}".rstrip())
 
 
 def mark_of(folder: str) -> str:
     """Who made the folder, "" where it was not us, or where it is not there."""
-    return _get(folder, MARK)
+    return _get(folder, MARK).partition(" ")[0]
+
+
+def guard_of(folder: str) -> str:
+    """Where the record of whoever made the folder is or was, "" where nobody knows."""
+    return _get(folder, MARK).partition(" ")[2]
+
+
+def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[str], bool]") -> None:
+    """Remove a marked folder if it is empty. guard: as for make(). is_orphan: of the claim on it;
+    asked behind the lock, so that nobody can make the folder anew in between. Raises HookError."""
+    lock = _lock(guard)
+    try:
+        if is_orphan(mark_of(folder)):
+            os.rmdir(folder)
+    except OSError:  # gone, or in use
+        pass
+    finally:
+        os.close(lock)
 
 
 def hold(folder: str, claim: str) -> None:
@@ -211,10 +229,10 @@ def _make_one(folder: str, claim: str, guard: str, is_leaf: bool) -> bool:
     if os.path.isdir(folder) and (not is_leaf or mark_of(folder)):
         return False
     if not claim:
-        return _make_marked(folder, claim)
+        return _make_marked(folder, claim, guard)
     lock = _lock(guard)
     try:
-        return _make_marked(folder, claim)
+        return _make_marked(folder, claim, guard)
     finally:
         os.close(lock)
 
@@ -235,7 +253,7 @@ def _lock(guard: str) -> int:
             time.sleep(PAUSE)
 
 
-def _make_marked(folder: str, claim: str) -> bool:
+def _make_marked(folder: str, claim: str, guard: str) -> bool:
     try:
         os.mkdir(folder, 0o755)
     except FileExistsError:
@@ -252,7 +270,7 @@ def _make_marked(folder: str, claim: str) -> bool:
         raise files.failed(error, folder, "cannot be made") from None
     os.chmod(folder, 0o755)
     if claim:
-        mark(folder, claim)
+        mark(folder, claim, guard)
     return True
 
 

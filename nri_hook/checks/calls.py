@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import hookfile, options
+from nri_hook import engines, hookfile, launcher, options
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import UsageError
 from nri_hook.options import Options
@@ -47,6 +48,23 @@ def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
         for n, hook in enumerate(hooks or [])
         if hookfile.is_nri_hook(hook)
     ]
+
+
+def command(calls: list[Call], bundle: str = "") -> str:
+    """The command that makes these hooks anew, with the flags of the first. bundle: its folder, if
+    they are of one."""
+    words = [hookfile.NAME, "install"]
+    folders = {os.path.dirname(call.where) for call in calls}
+    if bundle:
+        words += ["--bundle", bundle]
+    elif engines.PODMAN_DIR in folders:
+        words += ["--engine", "podman"]
+    elif engines.HOOKS_DIR not in folders and len(folders) == 1:
+        words += ["--hooks-dir", *folders]
+    path = calls[0].launcher if calls else launcher.DEFAULT
+    if path != launcher.DEFAULT:
+        words += ["--launcher", path]
+    return shlex.join(words + (calls[0].words if calls else []))
 
 
 def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:

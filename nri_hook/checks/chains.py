@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import conf, program, documents, options
+from nri_hook import conf, documents, options, program
 from nri_hook.checks import owners
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding

@@ -6,11 +6,12 @@ Everybody's files, since one that an engine refuses stops all containers.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nri_hook import engines, hookfile, ocihooks
-from nri_hook.checks import owners, programs
+from nri_hook.checks import calls, owners, programs
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
@@ -35,11 +36,11 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
     more: folders that podman is given on its command line.
     """
     found, wrong = [], []
-    version = programs.podman_version()
     for name in ("podman", "CRI-O"):
         try:
-            if name == "podman" and version:
-                major = int(version.partition(".")[0])
+            if name == "podman" and shutil.which("podman"):
+                # One that does not say its version is taken for a new one.
+                major = int(programs.podman_version().partition(".")[0] or 5)
                 folders = more or engines.podman_folders(os.geteuid() == 0, major)
                 stages = [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
                 suffers = "podman starts no container"
@@ -96,15 +97,13 @@ class Folders:
         except HookError as error:
             yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", f"rm {path}")
             return
-        is_ours = hookfile.is_nri_hook(judgement.document.get("hook"))
-        mend = "nri-hook install" if is_ours else f"mend it, or mv {path} {path}.off"
+        call = self._call(path, engine)
+        mend = calls.command([call]) if call else f"mend it, or mv {path} {path}.off"
         for fault in judgement.faults:
-            if fault.pointer.startswith("/stages/") and '"precreate"' in fault.found:
-                mend = f"nri-hook install --engine podman, then rm {path}: podman alone has it"
             yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", mend)
         for doubt in judgement.doubts:
             silent = "is no key of it" not in doubt and "only Go" not in doubt
-            yield Finding(FAIL if is_ours and silent else WARN, CHECK, f"{path}: {doubt}", mend)
+            yield Finding(FAIL if call and silent else WARN, CHECK, f"{path}: {doubt}", mend)
         unsafe = owners.judge(path)
         if unsafe:
             yield Finding(FAIL, CHECK, unsafe.what, unsafe.mend)
@@ -116,8 +115,13 @@ class Folders:
             return None
         if not hookfile.is_nri_hook(document.get("hook")):
             return None
-        stages, when = document.get("stages") or [], document.get("when") or {}
-        return Call(path, stages, document["hook"], when)
+        stages, when = document.get("stages"), document.get("when")
+        return Call(
+            path,
+            stages if isinstance(stages, list) else [],
+            document["hook"],
+            when if isinstance(when, dict) else {},
+        )
 
     def _judge(self, path: str, engine: Engine) -> ocihooks.Judgement:
         key = (path, engine.stages is ocihooks.STAGES)

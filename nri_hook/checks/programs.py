@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -32,9 +33,12 @@ def check(is_hybrid: bool) -> Iterator[Finding]:
             "crun refuses hybrid cgroups: v1 controllers beside a v2 mount",
             "use runc, or boot with systemd.unified_cgroup_hierarchy=1",
         )
-    podman = podman_version()
-    if podman:
-        yield Finding(OK, "engine", f"podman {podman} at {shutil.which('podman')}")
+    podman = shutil.which("podman")
+    if podman and podman_version():
+        yield Finding(OK, "engine", f"podman {podman_version()} at {podman}")
+    elif podman:
+        what = f"{podman} does not even say its version"
+        yield Finding(FAIL, "engine", what, "podman --version, and mend what it complains about")
     crio = _first_line("crio", "--version")
     if crio or engines.has_crio():
         yield Finding(OK, "engine", f"CRI-O: {crio or 'its configuration, no program in $PATH'}")
@@ -42,8 +46,9 @@ def check(is_hybrid: bool) -> Iterator[Finding]:
         yield Finding(OK, "engine", "no podman and no CRI-O: runc and crun by their bundles alone")
 
 
+@functools.cache
 def podman_version() -> str:
-    """Such as "4.3.1"; "" where there is no podman."""
+    """Such as "4.3.1"; "" where there is no podman, or none that works."""
     found = re.search(r"\d+(\.\d+)+", _first_line("podman", "--version"))
     return found[0] if found else ""
 

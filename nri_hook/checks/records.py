@@ -97,7 +97,7 @@ def _unusable(folder: str) -> tuple[str, str] | None:
     status = os.stat(folder)
     if status.st_uid != os.geteuid():
         what = f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}"
-        return what, f"chown {os.geteuid()}: {quoted}"
+        return what, f"chown {os.geteuid()} {quoted}"
     if status.st_mode & 0o022:
         what = f"{folder}: may be written by others (mode {status.st_mode & 0o7777:04o})"
         return what, f"chmod 0700 {quoted}"

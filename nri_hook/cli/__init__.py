@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
+import os
 import sys
 
 from nri_hook import hookfile
-from nri_hook.cli import doctor, gc, install, invoke, log, uninstall, validate
 from nri_hook.errors import HookError, UsageError, printable
 
-COMMANDS = {
-    "install": install,
-    "uninstall": uninstall,
-    "doctor": doctor,
-    "validate": validate,
-    "invoke": invoke,
-    "log": log,
-    "gc": gc,
-}
+# Each is a module here, which is imported when it is called: some of them need what others do not.
+COMMANDS = ("install", "uninstall", "doctor", "validate", "status", "log", "invoke", "gc")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
 
         if args[0] in stages.STAGES:
             stages.main([hookfile.NAME, *args])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what plugins said is not only ASCII
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog=hookfile.NAME,
         description="NRI 0.1 plugins for the containers of runc, crun, podman and CRI-O.",
@@ -39,15 +36,19 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for command in COMMANDS.values():
-        command.add_parser(commands)
+    for name in args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS:
+        importlib.import_module(f"{__name__}.{name}").add_parser(commands)
     namespace = parser.parse_args(args)
     try:
         status: int = namespace.run(namespace)
+        sys.stdout.flush()
         return status
     except HookError as error:
         _say(namespace.command, str(error))
         return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # whoever reads it has seen enough; at its end Python writes the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         _say(namespace.command, f"{error.filename}: {error.strerror}")
         return 1

@@ -6,12 +6,11 @@ import argparse
 import functools
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nri_hook import engines, files, hookfile, launcher, options
+from nri_hook import files, hookfile, options
 from nri_hook.checks import calls, chains, hookfolders, labels, layout, programs, records
 from nri_hook.checks.calls import Call
 from nri_hook.checks.chains import Chain
@@ -65,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     options.parse(flags.words(args))
     findings = list(dict.fromkeys(_look(args)))
     if args.json:
-        print(json.dumps({"findings": [f._asdict() for f in findings], **_count(findings)}))
+        document = {"findings": [f._asdict() for f in findings], **_count(findings)}
+        print(json.dumps(document, indent=2))
     elif sys.stdout.isatty():
         _show(findings)
     else:
@@ -91,18 +91,18 @@ def _look(args: argparse.Namespace) -> Iterator[Finding]:
     elif not ours:
         yield _nobody(folders)
     for name, called in ours.items():
-        yield from calls.check(name, called, _install(called, name))
+        yield from calls.check(name, called, calls.command(called, args.bundle or ""))
     for name in folders.calls if ours and not args.bundle else ():
         if name not in ours:
             yield Finding(WARN, calls.CHECK, f"{name} does not call nri-hook", "nri-hook install")
     of_crio = ours.get("CRI-O", [])
-    yield from chains.below_crio(of_crio, _install(of_crio, ""))
+    yield from chains.below_crio(of_crio, calls.command(of_crio))
     yield from _below([call for called in ours.values() for call in called], args)
 
 
 def _below(called: list[Call], args: argparse.Namespace) -> Iterator[Finding]:
     """Launchers, and what the hook reads, as often as there are different flags."""
-    install = _install(called, args.bundle or "")
+    install = calls.command(called, args.bundle or "")
     paths = [args.launcher] if args.launcher else [call.launcher for call in called]
     package = ""
     run = list(dict.fromkeys(paths))
@@ -135,22 +135,6 @@ def _careful(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
     except OSError as error:
         what = f"{error.filename}: cannot be looked at: {error.strerror}"
         yield Finding(FAIL, check, what, "run this command as root")
-
-
-def _install(called: list[Call], place: str) -> str:
-    """The command that registers us anew as we are."""
-    words = ["nri-hook", "install"]
-    folders = {os.path.dirname(call.where) for call in called}
-    if os.path.isabs(place):
-        words += ["--bundle", place]
-    elif engines.PODMAN_DIR in folders:
-        words += ["--engine", "podman"]
-    elif engines.HOOKS_DIR not in folders and len(folders) == 1:
-        words += ["--hooks-dir", *folders]
-    path = called[0].launcher if called else launcher.DEFAULT
-    if path != launcher.DEFAULT:
-        words += ["--launcher", path]
-    return shlex.join(words + (called[0].words if called else []))
 
 
 def _nobody(folders: Folders) -> Finding:

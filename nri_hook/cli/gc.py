@@ -9,8 +9,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import adoption, deletion, init, log, options, record, runtimes
+from nri_hook import adoption, deletion, init, journal, log, options, record, runtimes
 from nri_hook.cgroups import folders
+from nri_hook.cli import leftovers, state
 from nri_hook.errors import HookError, printable
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def add_parser(commands: Commands) -> None:
         help="clean up after containers that are gone",
         description="Looks at each record. Of a container that is gone, the plugins get `delete`, "
         "and the cgroups that its move made are removed. A moved container whose runtime was not "
-        "told is adopted. A process that its runtime has forgotten is killed. Nothing else is "
-        "touched; one line for each thing that is done.",
+        "told is adopted. A process that its runtime has forgotten is killed. Then cgroups go that "
+        "have our mark, are empty, and that no record knows, and the logs of containers that have "
+        "ended; the log of one that did not end in the ordinary way, such as a failed create, is "
+        "kept for a day. Nothing else is touched; one line for each thing that is done.",
         allow_abbrev=False,
     )
     parser.add_argument("--state-dir", default=default.state_dir, metavar="DIR")
@@ -52,7 +55,13 @@ def run(args: argparse.Namespace) -> int:
             failures += _collect(folder, name, args)
         except Exception as error:  # the other records are not to blame for what is in this one
             failures += 1
-            print(printable(f"nri-hook gc: {name}: {_reason(error)}"), file=sys.stderr)
+            print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
+    # A record that cannot be read may know of any cgroup.
+    found = [] if failures else leftovers.cgroups(folder)
+    for path, says, remove in [*found, *leftovers.logs(folder)]:
+        print(printable(f"{path}: {says}"), flush=True)
+        if not args.dry_run:
+            remove()
     return 1 if failures else 0
 
 
@@ -72,31 +81,43 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     print(printable(f"{book.name}: {SAYS[todo]}"), flush=True)
     if args.dry_run:
         return 0
-    if todo == "adopt":
-        adoption.adopt(document)
-        book.save(dict(document, outcome="adopted"))
-        return 0
-    if todo == "kill":
-        kill(document)
     report = log.Report("gc")
+    report.record = (book.folder, book.name)
     errors = []
     if document:
-        deadline = time.monotonic() + args.timeout
-        errors = deletion.finish(document, deadline, PATIENCE, report)
-        deletion.forget(document)
-    for line in [*report.notes, *map(str, errors)]:
+        report.id, report.source = document["id"], document["cgroupsPath"]
+        errors = _do(todo, book, time.monotonic() + args.timeout, report)
+    lines = [*report.notes, *map(str, errors)]
+    try:
+        journal.append(report)
+    except OSError as error:
+        lines.append(f"no log of this is kept: {error.strerror}")
+    for line in lines:
         print(printable(f"nri-hook gc: {book.name}: {line}"), file=sys.stderr)
-    if not errors:
+    if todo != "adopt" and not errors:
         book.remove()
     return len(errors)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, HookError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
-    return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"
+def _do(todo: str, book: record.Record, deadline: float, report: log.Report) -> list[HookError]:
+    """Do it, and have the report say so; what failed."""
+    document = book.document
+    errors = []
+    report.outcome = OUTCOMES[todo]
+    if todo == "adopt":
+        try:
+            adoption.adopt(document)
+            book.save(dict(document, outcome="adopted"))
+        except HookError as error:
+            errors.append(error)
+    else:
+        if todo == "kill":
+            kill(document)
+        errors = deletion.finish(document, deadline, PATIENCE, report)
+        deletion.forget(document)
+    if errors:
+        report.outcome, report.message = "failed", "; ".join(map(str, errors))
+    return errors
 
 
 SAYS = {
@@ -104,6 +125,10 @@ SAYS = {
     "adopt": "moved, and its runtime was not told: adopting it",
     "kill": "its runtime has forgotten it and it still runs: killing it",
 }
+
+
+# What the log calls it.
+OUTCOMES = {"finish": "removed", "adopt": "adopted", "kill": "killed"}
 
 
 def what_to_do(document: dict[str, Any], path: str) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 INDENT = "  "
+# More rows than anybody looks at; to fold them would take a terminal's reader seconds.
+MAX_FOLDED = 500
 # The ids of engines. Their first digits tell them apart, as the engines' own commands show them.
 ENGINE_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
@@ -38,6 +40,11 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def is_folded(rows: Sequence[object]) -> bool:
+    """Whether a table of so many rows is folded, so that it has to be narrow."""
+    return on_terminal() and len(rows) <= MAX_FOLDED
+
+
 def short(text: str) -> str:
     """The text with the ids of engines cut to twelve digits, on a terminal."""
     return ENGINE_ID.sub(r"\1", text) if on_terminal() else text
@@ -48,7 +55,7 @@ def table(
 ) -> None:
     """Print rows below their heads. styles: text of a whole cell -> its style on a terminal."""
     lines = [[printable(cell) for cell in row] for row in rows]
-    if on_terminal():
+    if is_folded(lines):
         _rich_table(heads, lines, styles or {})
         return
     lines = [list(heads), *([cell or "-" for cell in line] for line in lines)]

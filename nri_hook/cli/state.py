@@ -41,3 +41,12 @@ def pick(wanted: str, ids: Iterable[str]) -> str:
     if len(found) > 1:
         raise HookError(f"container {wanted}: several begin so: {', '.join(sorted(found)[:5])}")
     return found.pop()
+
+
+def reason(error: Exception) -> str:
+    """What was wrong with one record, in one line."""
+    if isinstance(error, HookError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"

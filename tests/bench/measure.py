@@ -45,6 +45,11 @@ def middle(values):
     return statistics.median(values)
 
 
+def difference(values, others):
+    """The middle of the differences within each round, which what others do disturbs least."""
+    return middle([a - b for a, b in zip(values, others)])
+
+
 def spread(values):
     """The middle half: first and third quartile."""
     first, _, third = statistics.quantiles(values, n=4)

@@ -2,51 +2,67 @@
 
 from bench import measure, scenes
 
-ROUNDS = 16
+ROUNDS = 50
 TARGET = 0.6
 INTERPRETER = "bare interpreter"
 BARE, WHOLE = "bare writes", "whole move"
-# Step -> what a launcher does to leave it out. All modules are imported in every variant.
-WITHOUT = {
-    "carry": """\
-from nri_hook.cgroups import settings
-settings.look = lambda folder: {}
-settings.read = lambda folder, names: {}
-settings.inherited = lambda *arguments: set()
-settings.carry = settings.own = lambda *arguments: None
-""",
-    "filter": """\
-from nri_hook.cgroups import devices
-devices.carry_list = devices.carry_programs = lambda *arguments: None
-""",
-    "view": """\
-from nri_hook.cgroups import view
-view.turn = lambda *arguments: None
-""",
+# Step -> what stands for its functions where it is left out, by module of nri_hook.cgroups. All
+# modules are imported in every variant.
+STEPS = {
+    "carry": (
+        "settings",
+        {
+            "look": "lambda folder: {}",
+            "read": "lambda folder, names: {}",
+            "inherited": "lambda *arguments: set()",
+            "carry": "lambda *arguments: None",
+            "own": "lambda *arguments: None",
+        },
+    ),
+    "filter": (
+        "devices",
+        {
+            "carry_list": "lambda *arguments: None",
+            "carry_programs": "lambda *arguments: None",
+        },
+    ),
+    "view": ("view", {"turn": "lambda *arguments: None"}),
 }
 
 
 def run():
     """Scene -> {variant: seconds of CPU of each hook}."""
-    return {name: _scene(runtime) for name, runtime in scenes.all_scenes().items()}
+    return {name: measured(runtime, ROUNDS) for name, runtime in scenes.all_scenes().items()}
 
 
-def _scene(runtime):
+def measured(runtime, rounds):
+    """Variant -> seconds of CPU of the hook in each round."""
     moving = scenes.Moving(runtime)
     try:
-        moving.add(BARE, "".join(WITHOUT.values()))
-        for step in WITHOUT:
-            others = [change for name, change in WITHOUT.items() if name != step]
-            moving.add(f"bare writes and {step}", "".join(others))
-        moving.add(WHOLE, "")
-        variants = {name: lambda name=name: moving.move(name) for name in moving.bundles}
-        variants[INTERPRETER] = moving.interpreter
-        return measure.in_turn(variants, ROUNDS)
+        variants = {INTERPRETER: moving.interpreter}
+        moving.add(BARE, without(STEPS))
+        for step in STEPS:
+            moving.add(f"bare writes and {step}", without(set(STEPS) - {step}))
+        moving.add(WHOLE, without(()))
+        for name in moving.bundles:
+            variants[name] = lambda name=name: moving.move(name)
+        return measure.in_turn(variants, rounds)
     finally:
         moving.close()
 
 
-def more(found):
-    """By how many bare interpreters the whole move is dearer than the bare writes."""
-    whole, bare, unit = (measure.middle(found[name]) for name in (WHOLE, BARE, INTERPRETER))
-    return (whole - bare) / unit
+def without(steps):
+    """What a launcher does to leave these steps out."""
+    lines = []
+    for step in steps:
+        module, functions = STEPS[step]
+        lines.append(f"from nri_hook.cgroups import {module}")
+        for name, other in functions.items():
+            # Of another name by now it would not be left out.
+            lines += [f"assert callable({module}.{name})", f"{module}.{name} = {other}"]
+    return "\n".join(lines)
+
+
+def more(found, variant=WHOLE):
+    """By how many bare interpreters a variant is dearer than the bare writes."""
+    return measure.difference(found[variant], found[BARE]) / measure.middle(found[INTERPRETER])

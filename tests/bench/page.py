@@ -6,6 +6,10 @@ from bench import measure, move
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = f"{TOP}/docs/performance.md"
+SCENES = {
+    "v1": "runc on cgroup v1, each hierarchy mounted in the container",
+    "v2": "runc on cgroup v2, in a mount namespace of its own where the machine has v1 too",
+}
 
 
 def write(document):
@@ -31,8 +35,9 @@ def _head(document):
         "",
         "This page is written by `make bench` from what that run has measured. Times are CPU"
         " seconds (user and system) of a process and all its children, as `wait4` gives them;"
-        " medians, with the middle half in brackets. The unit is the bare interpreter, `python3"
-        " -IS -c pass`, measured in turn with the rest: ratios travel, milliseconds do not.",
+        " medians, with the middle half in brackets. Everything is measured in turn, each round in"
+        " an order of its own, and what is compared is compared within the round. The unit is the"
+        " bare interpreter, `python3 -IS -c pass`: ratios travel, milliseconds do not.",
         "",
         f"{versions}; {quiet['cpus']} CPUs, load {quiet['load before']:.2f} before the run, during"
         f" which others used {100 * quiet['others']:.0f} % of the CPU time.",
@@ -48,18 +53,18 @@ def _move(scenes):
         " (`tests/bench/move.py`). Bare writes: the chain, the record, the new cgroups made and"
         " the process written into them. Carry: all settings read, compared, written, read back."
         " Filter: the device list of v1, the device programs of v2. View: the container's cgroup"
-        " mounts."
+        " mounts. Filter and view both need the C library (`_ctypes`), which is loaded once."
     )
     for name, found in scenes.items():
         unit = measure.middle(found[move.INTERPRETER])
-        bare = measure.middle(found[move.BARE])
-        yield from ("", f"| {name} | ms of CPU | x interpreter | more than bare writes |")
+        yield from ("", f"{SCENES[name]}:", "")
+        yield "| | ms of CPU | x interpreter | more than bare writes, x interpreter |"
         yield "|---|---|---|---|"
-        for variant in sorted(found, key=lambda name: measure.middle(found[name])):
-            middle = measure.middle(found[variant])
-            first, third = measure.spread(found[variant])
-            is_move = variant != move.INTERPRETER
-            more = f"{(middle - bare) / unit:.2f} x" if is_move else ""
+        for variant, values in found.items():
+            middle = measure.middle(values)
+            first, third = measure.spread(values)
+            others = variant not in (move.INTERPRETER, move.BARE)
+            more = f"{move.more(found, variant):.2f}" if others else ""
             yield (
                 f"| {variant} | {1000 * middle:.2f} ({1000 * first:.2f} to {1000 * third:.2f})"
                 f" | {middle / unit:.2f} | {more} |"

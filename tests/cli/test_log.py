@@ -154,6 +154,15 @@ def test_the_payload_of_a_failed_create(node, each, bundle):
     assert entry["outcome"] == "failed" and entry["calls"][0]["type"] == "bad"
 
 
+def test_words_that_the_terminal_cannot_show(node, runc, scene, monkeypatch):
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    node.configure(node.plugin("bad", {"create": {"result": {"error": "é \u2603"}}}))
+    runc.create("one", bundle).refused()
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert "  why: plugin bad: says: \\xe9 \\u2603; undone" in log(node, "one").check().out
+
+
 def test_no_payload(node, runc, scene):
     bundle = scene.bundle()
     runc.install(node, bundle)

@@ -21,7 +21,8 @@ UPDATED = 32 * MIB
 SECONDS = 20
 # Within this time a counter that is not paused goes on, and what was killed is gone.
 MOMENT = 0.4
-PATIENCE = 8
+# Within this one a foreground run ends which does: podman takes its time in a busy guest.
+PATIENCE = 30
 
 
 class Stage:

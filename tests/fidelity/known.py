@@ -126,7 +126,7 @@ DIFFERENCES = [
         "left",
         RACE,
         lambda cell: cell.pids == "shared" and cell.kind == "runc" and is_moved(cell),
-        native=r"\S+ cgroup \S+/ID",
+        native=r"\S+ cgroup \S+/(libpod-)?ID",
         moved="nothing",
         varies="a race",
     ),

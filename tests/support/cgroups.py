@@ -105,9 +105,9 @@ def named(start):
 
 
 def mark(folder):
-    """What nri-hook's mark on a folder says, None for one that it did not make."""
+    """Whose mark is on a folder, the name of a record; None for one that nri-hook did not make."""
     try:
-        return os.getxattr(folder, MARK).decode()
+        return os.getxattr(folder, MARK).decode().partition(" ")[0]
     except OSError:
         return None
 

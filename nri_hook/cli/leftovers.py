@@ -1,0 +1,110 @@
+"""What no record knows any more: cgroups that have our mark, and logs."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from nri_hook import files, journal, record
+from nri_hook.cgroups import files as cgroup_files
+from nri_hook.cgroups import folders, hierarchies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    # What is left, what there is to say of it, what takes it away.
+    Leftover = tuple[str, str, Callable[[], object]]
+
+# How long the log of a container is kept that did not end in the ordinary way, in seconds.
+LOG_SECONDS = 86400.0
+SETUP = record.setup_name("")
+
+
+def cgroups(folder: str) -> list[Leftover]:
+    """The empty cgroups that were made for a record in this state folder which is gone, and that
+    no other record knows; those inside before those around them. Raises HookError."""
+    found: list[Leftover] = []
+    known = _known(folder)
+
+    def is_orphan(claim: str) -> bool:
+        return claim != "" and not record.is_there(folder, claim)
+
+    def remover(path: str) -> Callable[[], object]:
+        return lambda: folders.remove_orphan(path, folder, is_orphan)
+
+    for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
+        gone: set[str] = set()
+        for path, names, _ in os.walk(hierarchy.mount, topdown=False):
+            if path in known or not gone.issuperset(f"{path}/{name}" for name in names):
+                continue
+            if not is_orphan(folders.mark_of(path)) or not _is_same(folders.guard_of(path), folder):
+                continue
+            if _is_empty(path):
+                gone.add(path)
+                says = "an empty cgroup of ours that no record knows: removing it"
+                found.append((path, says, remover(path)))
+    return found
+
+
+def logs(folder: str) -> Iterator[Leftover]:
+    """The logs of containers that have ended."""
+    records = record.names(folder)
+    for name in journal.names(folder):
+        if name in records or (name.endswith(SETUP) and _of_id(name, records)):
+            continue
+        path = os.path.join(folder, name + journal.SUFFIX)
+        if _is_over(path):
+            yield path, "the log of a container that is gone: removing it", _remover(folder, name)
+
+
+def _remover(folder: str, name: str) -> Callable[[], object]:
+    paths = [os.path.join(folder, name + ending) for ending in (journal.SUFFIX, journal.CUT)]
+    return lambda: [files.remove(path) for path in paths]
+
+
+def _known(folder: str) -> set[str]:
+    """The folders of cgroups that stand in records, with all above them."""
+    found: set[str] = set()
+    for name in record.names(folder):
+        document: dict[str, Any] = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
+        for placed in document.get("placements", []):
+            for path in [*placed["leaves"], *placed["made"], *placed["parents"]]:
+                while path not in found and path != "/":
+                    found.add(path)
+                    path = os.path.dirname(path)
+    return found
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return not cgroup_files.read(f"{path}/cgroup.procs").strip()
+    except OSError:  # gone, or of threads
+        return False
+
+
+def _is_same(guard: str, folder: str) -> bool:
+    return guard != "" and os.path.realpath(guard) == os.path.realpath(folder)
+
+
+def _of_id(name: str, records: list[str]) -> bool:
+    """Whether the container of a setup has a record under any runtime root."""
+    id = name[: -len(SETUP)]
+    return any(other[:-9] == id for other in records)
+
+
+def _is_over(path: str) -> bool:
+    try:
+        entries = journal.read(path)
+        age = time.time() - os.lstat(path).st_mtime
+    except OSError:  # no log of ours; or only what a killed hook was writing
+        return not os.path.lexists(path)
+    return age > LOG_SECONDS or (bool(entries) and _is_ordinary(entries[-1]))
+
+
+def _is_ordinary(last: dict[str, Any]) -> bool:
+    """Whether this is how a life ends, or how that of a setup goes on in another log."""
+    stage, outcome = last.get("stage"), last.get("outcome")
+    return (stage, outcome) == ("poststop", "removed") or (
+        stage == "precreate" and outcome != "failed"
+    )

@@ -1,0 +1,80 @@
+"""A container as its record says that it is, and as /proc says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nri_hook import init, journal, record
+from nri_hook.cgroups import hierarchies
+from nri_hook.errors import HookError
+
+
+class Placed:
+    """A container whose chain has run, or runs.
+
+    since: when it was placed, or adopted, in seconds since the epoch. source, target: cgroupsPath
+    before and after, the same where it stays. alive: whether its first process is. cgroups, now:
+    hierarchy -> where it was put, where it is. drift: hierarchy -> (where we put it, where it is
+    now), of a living one that is neither there nor below. The record itself, which is large, is
+    not kept.
+    """
+
+    def __init__(self, folder: str, name: str, document: dict[str, Any], since: float) -> None:
+        self.since = since
+        self.record = os.path.join(folder, name + record.SUFFIX)
+        self.log = os.path.join(folder, name + journal.SUFFIX)
+        self.id: str = document["id"]
+        self.runtime: str = document["runtime"]
+        self.root: str = document["runtimeRoot"]
+        self.bundle: str = document["bundle"]
+        self.pid: int = document["pid"]
+        self.outcome: str = document["outcome"]
+        self.reason: str = document["reason"]
+        self.source: str = document["origin"]
+        self.target: str = document["cgroupsPath"]
+        self.plugins = [document["entries"][index]["type"] for index in document["called"]]
+        self.cgroups: dict[str, str] = document["cgroups"]
+        moves = [made["cgroups"] for made in document["placements"] if "moves" in made]
+        self.moved: list[str] = list(moves[-1]) if moves else []
+        found = self._membership(document["start"])
+        self.alive = found is not None
+        self.now = found or self.cgroups
+        self.drift = {
+            hierarchy: (cgroup, self.now.get(hierarchy, ""))
+            for hierarchy, cgroup in self.cgroups.items()
+            if not _is_within(self.now.get(hierarchy, ""), cgroup)
+        }
+
+    def place(self) -> str:
+        """The path of its cgroup, in the hierarchies in which it has one of its own."""
+        last = self.target.replace(":", "/").rpartition("/")[2]
+        own = self.moved or [name for name, cgroup in self.cgroups.items() if last in cgroup]
+        names = sorted(own or self.now, key=lambda name: ("memory" not in name, name))
+        return self.now.get(names[0], "/") if names else "/"
+
+    def _membership(self, start: int) -> dict[str, str] | None:
+        """Hierarchy -> its cgroup; None where it does not live."""
+        if not self.pid or init.start_time(self.pid) != start:
+            return None
+        try:
+            return hierarchies.membership(self.pid)
+        except HookError:  # it has just ended
+            return None
+
+
+def load(folder: str, name: str) -> Placed | None:
+    """The container of a record, None where a hook has not written one. Raises HookError; another
+    exception where it is no record of ours."""
+    path = os.path.join(folder, name + record.SUFFIX)
+    document = record.read(path)
+    if document is None:
+        return None
+    try:
+        return Placed(folder, name, document, os.stat(path).st_mtime)
+    except FileNotFoundError:  # removed meanwhile
+        return None
+
+
+def _is_within(cgroup: str, outer: str) -> bool:
+    return (cgroup + "/").startswith(outer.rstrip("/") + "/")
