@@ -10,6 +10,7 @@ import pytest
 from support import cgroups
 from support.commands import read
 from support.node import TOP
+from support.waiting import wait_until
 from test_adopt import install_precreate
 
 from nri_hook.cgroups import folders, hierarchies
@@ -282,6 +283,8 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
     scene.runtime_made(cgroup)
     remover = subprocess.Popen([sys.executable, "-c", REMOVER, folder], env={"PYTHONPATH": TOP})
     try:
+        folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+        wait_until(lambda: not os.path.exists(folder))
         for _ in range(200):
             folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
             assert qos._make_folders(cgroup[1:], wanted, mounted, {name: ""}) == []
