@@ -134,10 +134,11 @@ def _show(entry: dict[str, Any]) -> None:
     mend = mends.find("\n".join([entry["message"], *entry["notes"]]))
     if mend:
         screen.line(f"  what to do: {mend}")
-    if entry["from"]:
-        screen.line(f"  from {screen.short(entry['from'])}")
     if entry["to"] and entry["to"] != entry["from"]:
+        screen.line(f"  from {screen.short(entry['from'])}")
         screen.line(f"  to   {screen.short(entry['to'])}")
+    elif entry["from"]:
+        screen.line(f"  at {screen.short(entry['from'])}")
     for call in entry["calls"]:
         _show_call(call)
 

@@ -31,8 +31,6 @@ MENDS = {
     r"its answer: ": "The plugin has to print one JSON object, a Result of NRI 0.1, and nothing "
     "else on its stdout; `{}` is one.",
     r": says: ": "The plugin itself refused the container, with these words.",
-    r"no state folder: ": "Without that folder containers are not moved: it has to be root's, "
-    "0700 and writable.",
     r"NOT undone|cannot be removed": "`nri-hook gc` tries it again.",
     r"the hook is registered twice": "Take one of the two hook files, or of the two hooks in "
     "config.json, away: `nri-hook uninstall`.",

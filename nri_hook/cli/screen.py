@@ -131,7 +131,7 @@ def _rich_table(heads: Sequence[str], lines: list[list[str]], styles: Mapping[st
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     for head in heads:
         shown.add_column(head, overflow="fold")
     for cells in lines:

@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
-from support import runtimes
+from support import cgroups, runtimes
 from support.commands import read
 from support.node import TOP, command
 from support.terminal import on_terminal
@@ -111,6 +112,86 @@ def test_why_a_create_failed(scene, node, each, bundle, mistake):
     assert (cause.split("'")[0] in said) == (each.binary == "runc")
 
 
+class Target:
+    """A place that somebody else has made, where the only plugin sends a container."""
+
+    def __init__(self, scene, node, runc, start=""):
+        self.runc = runc
+        self.path = f"{scene.cgroup}-there"
+        self.folders = scene.parent(self.path)
+        self.bundle = scene.bundle(cgroups_path=start)
+        runc.install(node, self.bundle)
+        node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": self.path}}}))
+        self.node = node
+
+    def assert_refused(self, mend):
+        self.runc.create("one", self.bundle).refused()
+        self.runc.delete("one")
+        why, what_to_do = log(self.node, "one").check().out.splitlines()[1:3]
+        assert why.startswith("  why: plugin mover: /") and mend in what_to_do
+
+
+def test_somebody_else_is_there(scene, node, runc):
+    target = Target(scene, node, runc)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    for folder in target.folders:
+        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    target.assert_refused("Somebody else is there. Have the plugin answer a place for each")
+    sleeper.kill()
+    sleeper.wait()
+
+
+def test_a_frozen_place(scene, node, runc):
+    target = Target(scene, node, runc)
+    files = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
+    for number in (0, 1):
+        for folder in target.folders:
+            for name, states in files.items():
+                if os.path.exists(f"{folder}/{name}"):
+                    cgroups.write(f"{folder}/{name}", states[number])
+        if number == 0:
+            target.assert_refused("Thaw that cgroup")
+
+
+def test_out_of_a_limited_parent(scene, node, runc):
+    if "pids" not in runc.controllers():
+        pytest.skip("no controller pids here")
+    parent = f"{scene.cgroup}-pod"
+    for folder in scene.parent(parent):
+        if os.path.exists(f"{folder}/pids.max"):
+            cgroups.write(f"{folder}/pids.max", 100)
+    target = Target(scene, node, runc, f"{parent}/one")
+    target.assert_refused("If the container may leave that limit, say so in the plugin's entry")
+
+
+def test_no_time_is_left(scene, runc):
+    node = scene.node(["--timeout", "1"])
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    node.plugin("slow", {"create": {"sleep": 60}})
+    node.configure({"type": "slow", "onError": "ignore"}, node.plugin("late"))
+    runc.create("one", bundle).refused()
+    runc.delete("one")
+    why = log(node, "one").check().out.splitlines()[1]
+    assert why.startswith("  why: plugin late: no time is left for it")
+    assert "plugin slow: killed by nri-hook" in re.sub(
+        ": create, .* ms,", ":", log(node, "one").out
+    )
+
+
+def test_registered_twice(scene, node, runc):
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    bundle.config["hooks"]["createRuntime"] *= 2
+    bundle.save()
+    node.configure(node.plugin("plain"))
+    runc.create("one", bundle).check()
+    note, what_to_do = log(node, "one").check().out.splitlines()[-3:-1]
+    assert note == "  note: called twice for one container: the hook is registered twice"
+    assert "Take one of the two hook files" in what_to_do
+    runc.delete("one").check()
+
+
 def test_a_life(scene, node, each, bundle):
     target = f"{scene.cgroup}/target"
     plain = node.plugin("plain", {"create": {"stderr": "one\ntwo \x1b[31m\n", "exit": 3}})
@@ -131,9 +212,9 @@ def test_a_life(scene, node, each, bundle):
         "  plugin mover: create, X ms, exit status 0",
         f'    answer: {{"cgroupsPath": "{target}"}}',
         "X  one  poststart: its runtime was told where it is",
-        f"  from {target}",
+        f"  at {target}",
         "X  one  poststop: it has ended, and nothing of it is left",
-        f"  from {target}",
+        f"  at {target}",
         "  plugin mover: delete, X ms, exit status 0",
         "    answer: {}",
         "  plugin plain: delete, X ms, exit status 0",
