@@ -285,7 +285,7 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
     try:
         folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
         wait_until(lambda: not os.path.exists(folder))
-        for _ in range(200):
+        for _ in range(600):
             folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
             assert qos._make_folders(cgroup[1:], wanted, mounted, {name: ""}) == []
             assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
