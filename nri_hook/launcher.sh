@@ -50,6 +50,10 @@ yespoststart | yespoststop)
   while IFS= read -r line; do text=$text$line; done
   text=$text$line
   id=
+  case $text in
+  *'}') ;; # whole, as far as can be told
+  *) clear= ;;
+  esac
   case ${text%%'"annotations"'*} in
   *'"id":"'*) id=${text#*'"id":"'} id=${id%%'"'*} ;;
   esac
@@ -63,6 +67,7 @@ yespoststart | yespoststop)
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done
+  [ ! -e "$state" ] || [ -d "$state" ] && [ -O "$state" ] && [ -w "$state" ] || clear=
   [ -z "$clear" ] || exit 0
   exec @PYTHON@ -IS "$0" "$@" <<STATE
 $text

@@ -288,9 +288,10 @@ def test_there_is_no_state_folder(scene, runc, log, name):
     runc.start(case.id).check()
     assert runc.status(case.id) == "running"
     runc.delete(case.id).check()
-    # Nobody remembers the plugin, and it is said once more why.
+    # Nobody remembers the plugin, and it is said once more why, as far as sh can tell.
     assert node.calls() == [("mover", "create")]
-    assert reason in one_line(read(case.errors("poststop")))
+    said = read(case.errors("poststop"))
+    assert said == "" if name.startswith("open to") else reason in one_line(said)
     if name == "a file":
         os.unlink(node.state_dir)
 
@@ -418,7 +419,7 @@ def install_for_all(node, errors):
     node.install()
     text = read(node.launcher)
     with open(node.launcher, "w") as file:
-        file.write(text.replace(os.path.realpath(sys.executable), interpreter_for_all(), 1))
+        file.write(text.replace(os.path.realpath(sys.executable), interpreter_for_all()))
     for name in os.listdir(node.hooks_dir):
         path = f"{node.hooks_dir}/{name}"
         document = json.loads(read(path))

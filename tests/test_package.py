@@ -26,5 +26,6 @@ def test_wheel_holds_every_module_and_schema(tmp_path):
     modules = {path.relative_to(TOP).as_posix() for path in TOP.glob("nri_hook/**/*.py")}
     schemas = {f"nri_hook/schemas/{path.name}" for path in TOP.glob("schemas/*.json")}
     confs = {path.relative_to(TOP).as_posix() for path in TOP.glob("nri_hook/plugins/*.json")}
+    others = {"nri_hook/launcher.sh", "nri_hook/py.typed"}
     assert modules and schemas and confs
-    assert packed == modules | schemas | confs | {"nri_hook/py.typed"}
+    assert packed == modules | schemas | confs | others
