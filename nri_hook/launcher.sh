@@ -67,7 +67,9 @@ yespoststart | yespoststop)
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done
-  [ ! -e "$state" ] || [ -d "$state" ] && [ -O "$state" ] && [ -w "$state" ] || clear=
+  if [ -e "$state" ]; then
+    [ -d "$state" ] && [ -O "$state" ] && [ -w "$state" ] || clear=
+  fi
   [ -z "$clear" ] || exit 0
   exec @PYTHON@ -IS "$0" "$@" <<STATE
 $text
