@@ -51,6 +51,9 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
         except HookError as error:
             path = error.path
             wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", f"write that line into {path}"))
+        except OSError as error:
+            what = f"{name}: {error.filename}: {error.strerror}"
+            wrong.append(Finding(FAIL, CHECK, what, "run this command as root, with root's HOME"))
     return found, wrong
 
 

@@ -4,6 +4,8 @@ named with its cause and its mend in one line, and the mend has to mend it.
 A machine here has an /etc and a /usr/share/containers of its own; see test_engines.py.
 """
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -17,11 +19,13 @@ import pytest
 from support import cgroups
 from support.commands import read, run
 from support.node import TOP, command
+from support.users import as_user
 from support.waiting import wait_until
 from test_engines import CONF, DROP_IN, LINE, OWN, SHARED, Machine, hook_file
 from test_install import nri_hook, well
 
-from nri_hook.checks import labels, layout
+from nri_hook.checks import labels, layout, programs
+from nri_hook.cli import main
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 needs_podman = pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
@@ -558,6 +562,58 @@ def test_no_engine_and_no_runtime(tmp_path):
     )
     report = Report(done.returncode, done.stdout)
     assert report.find("fail", "no runc and no crun in $PATH")[1] == "apt-get install runc"
+
+
+def test_what_the_runtimes_say_of_themselves():
+    """`runc features` and `crun features`, of the versions that have them."""
+    found = list(programs.check(False))
+    for name in programs.RUNTIMES:
+        if not shutil.which(name):
+            continue
+        (said,) = [finding for finding in found if finding.what.startswith(f"{name} version")]
+        done = subprocess.run([name, "features"], capture_output=True, text=True)
+        expected = "hooks createRuntime, poststart, poststop"
+        assert said.level == "ok"
+        assert (expected in said.what) == (done.returncode == 0 and "createRuntime" in done.stdout)
+
+
+def test_a_runtime_that_does_not_call_our_hooks(tmp_path):
+    script = '#!/bin/sh\n[ "$1" = features ] && echo \'{"hooks": ["prestart"]}\' || echo runc old\n'
+    (tmp_path / "runc").write_text(script)
+    (tmp_path / "runc").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "nri_hook", "doctor"],
+        env={"PATH": f"{tmp_path}:/bin", "PYTHONPATH": TOP, "HOME": str(tmp_path)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    report = Report(done.returncode, done.stdout)
+    cause, mend = report.find("fail", "runtime:")
+    assert "runc old does not call hooks of createRuntime, poststart, poststop" in cause
+    assert mend == "install a newer runc"
+
+
+@hostonly
+@needs_podman
+def test_somebody_else_than_root_gets_an_answer_too(scene):
+    """What may not be looked at is a finding, and the rest goes on."""
+    home = f"{scene.folder}/home"
+    os.makedirs(f"{home}/containers/containers.conf.d", 0o700)
+    os.chmod(f"{home}/containers", 0o700)
+
+    def look():
+        os.environ["XDG_CONFIG_HOME"] = home
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            return main(["doctor"]), out.getvalue()
+
+    report = Report(*as_user(12345, look))
+    assert report.status == 1
+    assert report.find("fail", f"podman: {home}/containers/containers.conf.d: Permission denied")
+    if not cgroups.pure_v2():
+        cause, mend = report.find("fail", "cgroups:", "no permission to write")
+        assert "as root" in mend
+    assert report.find("ok", "SELinux:")
 
 
 # A bundle, and what its containers leave
