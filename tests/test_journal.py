@@ -94,12 +94,12 @@ def test_a_failed_create(scene, node, oci, bundle):
 
 def test_one_that_was_killed_has_no_status(node, oci, bundle):
     node.plugin("slow", {"create": {"stderr": "waiting", "sleep": 60}})
-    node.configure({"type": "slow", "timeout": 0.5})
+    node.configure({"type": "slow", "timeout": 3})
     oci.create("one", bundle).refused()
     (entry,) = node.log()
     call = entry["calls"][0]
     assert (call["status"], call["stderr"]) == (None, "waiting")
-    assert call["ms"] >= 500
+    assert call["ms"] >= 3000
 
 
 # What goes wrong before there is a record: configuration -> what the log says of it.
