@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import options, payload, program, strictjson
 from nri_hook.chain import Call, Chain
-from nri_hook.cli import screen
+from nri_hook.cli import flags, screen
 from nri_hook.cli.subject import Subject
 from nri_hook.conf import load
 from nri_hook.errors import HookError, Left, Refused, UsageError
@@ -28,7 +28,8 @@ def add_parser(commands: Commands) -> None:
         "payload, with that of a bundle, or with a made-up one, and shows request, answer, "
         "stderr, time and verdict. Nothing is moved: for a container that is there it shows what "
         "a move to where they answer would do, control file by control file. The plugins do what "
-        "they do.",
+        "they do. Configuration, plugins and records are those of our hook files; flags given here "
+        "go before.",
         allow_abbrev=False,
     )
     parser.add_argument("--plugin", metavar="PATH", help="one plugin alone, an executable or .py")
@@ -45,13 +46,7 @@ def add_parser(commands: Commands) -> None:
         default=[],
         help="one more for the payload, or another value of one; repeatable",
     )
-    default = options.Options()
-    parser.add_argument("--conf-dir", metavar="DIR", default=default.conf_dir)
-    parser.add_argument("--plugin-dir", metavar="DIR", action="append")
-    parser.add_argument("--state-dir", metavar="DIR", default=default.state_dir)
-    parser.add_argument(
-        "--timeout", type=options.seconds, metavar="SECONDS", default=default.timeout
-    )
+    flags.add(parser)
     parser.add_argument("--json", action="store_true", help="all of it as one JSON document")
     parser.set_defaults(run=run)
 
@@ -62,10 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--conf: expected --plugin with it")
     if args.pid is not None and not args.bundle:
         raise UsageError("--pid: expected --bundle with it")
-    subject = Subject(args)
-    trial = One(args, subject) if args.plugin else Configured(args, subject)
+    chosen = flags.chosen(args)
+    subject = Subject(args, chosen)
+    trial = One(args, subject) if args.plugin else Configured(chosen)
     os.chdir("/")  # where plugins run
-    trial.run(subject.request, time.monotonic() + args.timeout)
+    trial.run(subject.request, time.monotonic() + chosen.timeout)
     move = Move(subject, trial)
     if args.json:
         screen.document(_document(trial, move))
@@ -128,15 +124,13 @@ class One(Trial):
 class Configured(Trial):
     """The chain of the host configuration."""
 
-    def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
+    def __init__(self, chosen: options.Options) -> None:
         super().__init__()
-        folders = options.Options()
-        if args.plugin_dir:
-            folders.plugin_dirs = tuple(map(os.path.abspath, args.plugin_dir))
-        self.entries = load(os.path.abspath(args.conf_dir))
+        self.entries = load(chosen.conf_dir)
         if not self.entries:
-            raise HookError("configures no plugin, expected one or --plugin", path=args.conf_dir)
-        self.chain = Chain(self.entries, folders.plugin_path())
+            message = "configures no plugin, expected one or --plugin"
+            raise HookError(message, path=chosen.conf_dir)
+        self.chain = Chain(self.entries, chosen.plugin_path())
 
     def run(self, request: dict[str, Any], deadline: float) -> None:
         try:

@@ -34,7 +34,7 @@ class Subject:
     """request: what all plugins get, without conf and results. recorded: the whole payload of
     --request, {} without. cgroups_path: where it is. alive: whether its process is there."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, chosen: options.Options) -> None:
         """Raises HookError."""
         self.recorded: dict[str, Any] = {}
         self.bundle = oci.Bundle("", EXAMPLE)
@@ -42,7 +42,7 @@ class Subject:
         if args.request:
             self.request = self._read(args.request)
         elif args.bundle:
-            self.request = self._of_bundle(os.path.abspath(args.bundle), args.pid, args.state_dir)
+            self.request = self._of_bundle(os.path.abspath(args.bundle), args.pid, chosen)
         else:
             task = client.Task("redis", payload.NO_PID, EXAMPLE)
             self.request = client.request_for(task, "create")
@@ -79,13 +79,15 @@ class Subject:
         self.recorded = document
         return {key: value for key, value in document.items() if key not in ("conf", "results")}
 
-    def _of_bundle(self, folder: str, pid: int | None, state_dir: str) -> dict[str, Any]:
+    def _of_bundle(
+        self, folder: str, pid: int | None, chosen: options.Options
+    ) -> dict[str, Any]:
         path = os.path.join(folder, "config.json")
         config = oci.read_config(path)
         if config is None:
             raise HookError("there is none, expected a bundle", path=path)
         self.bundle = oci.Bundle(folder, config)
-        known = _record_of(folder, state_dir)
+        known = _record_of(folder, record.place(chosen))
         id = known.get("id") or os.path.basename(folder)
         self.pid = pid or known.get("pid") or payload.NO_PID
         membership = {}
@@ -114,12 +116,10 @@ class Subject:
         self.request["state"] = state
 
 
-def _record_of(bundle: str, state_dir: str) -> dict[str, Any]:
-    """The record of the container that lives in a bundle, {} where there is none."""
-    if not os.path.isdir(state_dir):
-        return {}
+def _record_of(bundle: str, folder: str) -> dict[str, Any]:
+    """The record in the state folder of the container that lives in a bundle, {} where there is
+    none."""
     with contextlib.suppress(HookError, OSError):
-        folder = record.folder(options.Options(state_dir=os.path.abspath(state_dir)))
         for name in record.names(folder):
             found = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
             alive = found.get("start") and init.start_time(found["pid"]) == found["start"]
