@@ -70,7 +70,7 @@ def nri_container() -> Iterator[Callable[..., Container]]:
     made: list[Container] = []
 
     def make(*arguments: Any, **options: Any) -> Container:
-        container = Container(f"nri-testing-{os.getpid()}-{next(_numbers)}")
+        container = Container(f"nri-test-plugin-{os.getpid()}-{next(_numbers)}")
         made.append(container)
         container.create(*arguments, **options)
         return container
