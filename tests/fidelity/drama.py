@@ -181,12 +181,23 @@ class Drama:
         for container, state in self.environment.states(self.running).items():
             container.settle(state)
             self._state("state", container, state)
+        self._see_adopted()
         for container in self.running:
             container.fields.update(observe.inside(container))
             container.fields.update(observe.outside(container))
         if self.stage.slices:
             for container, fields in observe.units(self.running).items():
                 container.fields.update(fields)
+
+    def _see_adopted(self):
+        """poststart comes when the container runs already, and in a busy guest it takes a while."""
+        ids = {c.hook_id for c in self.running}
+
+        def late():
+            records = self.node.records().values()
+            return [d["id"] for d in records if d["id"] in ids and d["outcome"] == "moved"]
+
+        assert _until(lambda: not late(), SECONDS), f"poststart has not adopted {late()}"
 
     def _state(self, field, container, state):
         for key, value in state.items():
@@ -335,6 +346,7 @@ class Drama:
                 shell.kill()
                 shell.wait()
         if self.environment.engine and containers:
+            self.environment.wait_ended(containers)
             self._look_at_ended(containers)
             self._delete(containers, force=False)
         else:

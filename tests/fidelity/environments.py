@@ -178,7 +178,7 @@ class Engine(Common):
 
     def kill_all(self, containers):
         done = self._all("kill", containers)
-        self._wait_ended(containers)
+        self.wait_ended(containers)
         return done
 
     def delete_all(self, containers, force):
@@ -214,10 +214,11 @@ class Engine(Common):
     def _call(self, words, containers):
         return self.call(*words, *(c.id for c in containers), out=f"{self.folder}/{words[0]}.all")
 
-    def _wait_ended(self, containers):
-        """Until conmon has told podman, which a state right after a kill need not know."""
+    def wait_ended(self, containers):
+        """Until conmon has told podman, which a state right after the end need not know, and
+        podman has cleaned up."""
         deadline = time.monotonic() + SECONDS
-        while any(s["status"] == "running" for s in self.states(containers).values()):
+        while any(s["status"] != "exited" for s in self.states(containers).values()):
             assert time.monotonic() < deadline, f"{[c.id for c in containers]} do not end"
 
 
