@@ -232,3 +232,27 @@ def test_what_others_may_change_is_named(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert lines[0].startswith(f"{shared}/one: ") and "0777" in lines[0]
     assert launcher.warnings([str(good)]) == []
+
+
+@pytest.mark.parametrize("python", ["/usr/bin/python3", "/a b/it's/python3", "/n\u00e9/python3"])
+def test_read_gives_back_what_was_rendered(python: str) -> None:
+    """For the doctor, who may be another Python than the one that is baked in."""
+    folders = ["/plain", "/it's a \\ \"folder\"", "/n\u00e9", "/\udcff"]
+    assert launcher.read(launcher.render(python, folders)) == (python, folders)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"#!/bin/sh\n",
+        b"#!/usr/bin/python3 -IS\n",
+        b"#!/usr/bin/python3\nsys.path += []\n",
+        b"#!/usr/bin/python3 -IS\nsys.path += [\n",
+        b"#!/usr/bin/python3 -IS\nsys.path += [x]\n",
+        b"#!/bin/sh\nexec 'python3\n",
+    ],
+)
+def test_read_of_something_else(text: bytes) -> None:
+    with pytest.raises(HookError, match="is no launcher as"):
+        launcher.read(text)

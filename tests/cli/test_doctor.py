@@ -719,6 +719,28 @@ def test_the_layout_is_that_of_this_machine():
     assert ("v2 at" in found[0].what) == cgroups.pure_v2()
 
 
+@needs_podman
+def test_the_cgroup_manager_is_what_podman_says():
+    shown = ["podman", "info", "--format", "{{.Host.CgroupManager}}"]
+    manager = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.strip()
+    (said,) = [finding for finding in layout.check() if "cgroup manager of podman" in finding.what]
+    assert said.what.startswith(f"cgroup manager of podman: {manager}")
+    assert said.level == "ok"
+
+
+@hostonly
+@needs_podman
+def test_a_cgroup_manager_that_does_not_run(patient):
+    """As in a configuration that was copied from elsewhere."""
+    if os.path.isdir(layout.RUNS_SYSTEMD):
+        pytest.skip("systemd runs")
+    patient.write(CONF, f'[engine]\n{LINE}\n# cgroup_manager = "x"\ncgroup_manager = "systemd"\n')
+    cause, mend = patient.doctor().find("fail", "cgroups:")
+    assert "cgroup manager of podman: systemd, and systemd does not run" in cause
+    patient.write(CONF, f"[engine]\n{LINE}\n{mend.partition(' under ')[0]}\n")
+    patient.doctor().well()
+
+
 @pytest.mark.parametrize("args", [["--timeout", "soon"], ["--bundle", "/a", "--hooks-dir", "/b"]])
 def test_wrong_usage(args):
     done = nri_hook("doctor", *args)
