@@ -65,7 +65,10 @@ def _settle(
 
     others: descriptors to close, if they are open. ignored: signals that are.
     """
-    gc.enable()  # which the launcher has turned off
+    # The launcher has turned it off. Its first search would write into every object of the hook,
+    # and so copy every page of it; none of those is the plugin's.
+    gc.freeze()
+    gc.enable()
     os.setsid()
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
