@@ -39,6 +39,14 @@ class Call(NamedTuple):
         """The flags, read. Raises UsageError."""
         return options.parse(self.words)
 
+    def is_readable(self) -> bool:
+        """Whether these are flags of a stage."""
+        try:
+            self.options()
+        except UsageError:
+            return False
+        return True
+
 
 def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
     """The hooks of ours in the config.json at `path`."""
@@ -51,8 +59,8 @@ def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
 
 
 def command(calls: list[Call], bundle: str = "") -> str:
-    """The command that makes these hooks anew, with the flags of the first. bundle: its folder, if
-    they are of one."""
+    """The command that makes these hooks anew, with the flags of the first that can be read.
+    bundle: its folder, if they are of one."""
     words = [hookfile.NAME, "install"]
     folders = {os.path.dirname(call.where) for call in calls}
     if bundle:
@@ -64,7 +72,10 @@ def command(calls: list[Call], bundle: str = "") -> str:
     path = calls[0].launcher if calls else launcher.DEFAULT
     if path != launcher.DEFAULT:
         words += ["--launcher", path]
-    return shlex.join(words + (calls[0].words if calls else []))
+    readable = [call.words for call in calls if call.is_readable()]
+    if calls and not readable:
+        return f"{shlex.join(words)}, with the flags that it had"
+    return shlex.join(words + (readable[0] if calls else []))
 
 
 def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:
@@ -118,5 +129,5 @@ def _one(call: Call, mend: str) -> Iterator[Finding]:
     if not os.path.isabs(call.launcher):
         yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is no absolute path", mend)
     env = call.hook.get("env")
-    if not env or not any(str(word).startswith("PATH=") for word in env):
+    if not isinstance(env, list) or not any(str(word).startswith("PATH=") for word in env):
         yield Finding(WARN, CHECK, f"{call.where}: its env has no PATH", mend)

@@ -126,7 +126,7 @@ def timeouts(
 def _hook_timeout(call: Call, chosen: Options, install: str) -> Finding | None:
     given = call.hook.get("timeout")
     needed = chosen.timeout + options.MARGIN
-    if given is None:
+    if not isinstance(given, (int, float)):
         what = f"{call.where}: has no timeout: a hook that hangs is never killed"
         return Finding(WARN, "timeouts", what, install)
     if given >= needed:

@@ -67,12 +67,8 @@ class Folders:
 
     def check(self) -> Iterator[Finding]:
         """Each folder, each file in it."""
-        seen: set[Finding] = set()
         for engine in self.engines:
-            for finding in self._engine(engine):
-                if finding not in seen:
-                    seen.add(finding)
-                    yield finding
+            yield from self._engine(engine)
 
     def _engine(self, engine: Engine) -> Iterator[Finding]:
         ours: dict[str, Call] = {}
@@ -90,7 +86,7 @@ class Folders:
                 ours.pop(name, None)  # a file of a later folder takes its place
                 yield from self._file(path, engine)
                 call = self._call(path, engine)
-                if call:
+                if call and not self._judge(path, engine).faults:
                     ours[name] = call
         self.calls[engine.name] = [ours[name] for name in sorted(ours, key=str.lower)]
 

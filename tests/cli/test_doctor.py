@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 import pytest
-from support import cgroups
+from support import cgroups, runtimes
 from support.commands import read, run
 from support.node import TOP, command
 from support.users import as_user
@@ -477,6 +477,12 @@ SPOILT = {
         lambda m: change(m, "poststop", lambda d: d.update(version="1")),
         f'{hook_file("poststop")}: /version: expected "1.0.0", found "1"',
     ),
+    "types of its own": (
+        lambda m: change(
+            m, "poststop", lambda d: d["hook"].update(timeout="1", env=5, args=["nri-hook", 1, 2])
+        ),
+        f'{hook_file("poststop")}: /hook/timeout: expected an integer, found "1"',
+    ),
     "everybody may write it": (
         lambda m: m.path(hook_file("poststop")).chmod(0o666),
         "file 90-nri-hook-poststop.json may be written by others (mode 0666)",
@@ -495,6 +501,10 @@ def test_hook_files_that_are_no_whole(patient, name):
     _, mend = report.find("fail", expected)
     if name == "a stage twice":
         mend = f"rm {OWN}/91-too.json"
+    if name == "types of its own":
+        assert mend.endswith(", with the flags that it had")
+        flags = ["--plugin-dir", patient.plugins, "--state-dir", patient.state]
+        mend = shlex.join([*shlex.split(mend.partition(",")[0]), *map(str, flags)])
     patient.mend(mend)
 
 
@@ -645,11 +655,10 @@ class Bundle:
         return Report(done.status, done.out)
 
 
-@pytest.fixture
-def moved(scene, node, oci):
-    if oci.binary == "runc" and oci.prefix:
-        pytest.skip("what the cgroups are makes no difference")
-    return Bundle(scene, node, oci)
+# What the cgroups are makes no difference here.
+@pytest.fixture(params=[name for name in runtimes.binaries() if name != "runc-v2"])
+def moved(scene, node, request):
+    return Bundle(scene, node, scene.runtime(request.param))
 
 
 def test_a_container_in_its_place_and_one_that_drifted(moved):
@@ -709,6 +718,12 @@ def test_a_bundle_without_hooks(scene, node):
     report = Report(done.status, done.out)
     cause, mend = report.find("fail", "does not call nri-hook for poststop")
     assert mend == f"nri-hook install --bundle {bundle.folder}"
+    # What the runtime itself refuses must not keep the doctor from speaking.
+    bundle.config["hooks"] = {"poststop": [{"args": ["nri-hook"], "timeout": "x", "env": 1}]}
+    bundle.save()
+    done = command("doctor", "--bundle", bundle.folder)
+    report = Report(done.status, done.out)
+    assert done.err == "" and report.find("fail", "registered for poststop, and called as none")
     assert "there is none, expected a bundle" in command("doctor", "--bundle", "/none").refused()
 
 
