@@ -2,7 +2,8 @@
 # apt-get (tests/need) and with pip in .venv, and then runs.
 .PHONY: demo test test-guest fidelity bench lint need-demo need-test
 
-sources := setup.cfg pyproject.toml $(shell find nri_hook schemas -name '*.py' -o -name '*.json')
+sources := setup.cfg pyproject.toml $(shell find nri_hook schemas docs/man -name '*.py' -o -name '*.json' \
+  -o -name '*.sh' -o -name '*.[15]')
 
 demo: need-demo .venv/installed
 	@.venv/bin/python demo/run
@@ -30,7 +31,7 @@ need-demo:
 	@tests/need root runc busybox-static python3-venv
 
 need-test:
-	@tests/need root runc crun podman conmon busybox-static strace jq python3-venv
+	@tests/need root runc crun podman conmon busybox-static strace jq mandoc python3-venv
 
 # Installed, not editable: the launcher runs Python without site, which is what finds an editable
 # package's parts (nri_hook/schemas is schemas/ here), and a demo is of what users install.

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -13,7 +12,7 @@ from support.node import TOP
 
 from docs import page
 
-PAGE = "plugins.md"
+PAGE = "docs/plugins.md"
 
 
 @pytest.fixture
@@ -25,8 +24,8 @@ def author(scene):
     return folder
 
 
-def shell(line, folder, **environment):
-    """Run a line of the page there, with nri-hook and pytest from the tree."""
+def shell(line, folder, words=(), **environment):
+    """Run a line there, with nri-hook and pytest from the tree. words: see page.shell()."""
     tools = f"{folder}/.tools"
     os.makedirs(tools, exist_ok=True)
     for name, module in (("nri-hook", "nri_hook"), ("pytest", "pytest")):
@@ -35,36 +34,14 @@ def shell(line, folder, **environment):
         os.chmod(f"{tools}/{name}", 0o755)
     environment["PATH"] = f"{tools}:{os.environ['PATH']}"
     environment["PYTHONPATH"] = TOP
-    done = subprocess.run(
-        ["sh", "-euc", line],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, f"{line}: {done.stdout}"
-    return done.stdout
-
-
-def lines(word):
-    """The shell lines of the page that call this command."""
-    found = [
-        line
-        for block in page.blocks(PAGE)
-        if block.name == "shell"
-        for line in block.commands()
-        if line.split()[0] == word
-    ]
-    assert found, word
-    return found
+    out = f"{folder}/.out"
+    return page.shell(line, out, words, cwd=folder, env={**os.environ, **environment})
 
 
 def test_it_is_tried_as_the_page_shows(author):
-    (line,) = lines("nri-hook")
+    (line,) = page.commands(PAGE, "Try it")
     shown = shell(line, author)
-    text = read(f"{TOP}/docs/{PAGE}")
+    text = read(f"{TOP}/{PAGE}")
     (printed,) = re.findall(r"^    answer {3}(.*)$", text, re.M)
     (answer,) = re.findall(r"^answer +(.*)$", shown, re.M)
     assert answer.replace('":', '": ').replace(",", ", ") == printed
@@ -73,18 +50,20 @@ def test_it_is_tried_as_the_page_shows(author):
 
 
 def test_its_tests_pass(author):
-    (line,) = lines("pytest")
-    assert "4 passed" in shell(f"{line} -p no:cacheprovider --rootdir .", author)
+    (line,) = page.commands(PAGE, "Test it")
+    words = {"pytest": "pytest -p no:cacheprovider --rootdir ."}
+    assert "4 passed" in shell(line, author, words)
 
 
 def install(scene, node, author, runtime, bundle):
     """Do what the page says under "Install it", with the node's folders for the machine's."""
-    commands = lines("mkdir") + lines("cp") + lines("echo")
-    assert len(commands) == 3
-    for line in commands:
-        line = line.replace("/opt/nri/bin", node.plugin_dir).replace("/etc/nri", node.conf_dir)
-        line = line.replace('"latency"}}', f'"{scene.name}/latency"}}}}')
-        shell(line, author)
+    here = {
+        "/opt/nri/bin": node.plugin_dir,
+        "/etc/nri": node.conf_dir,
+        '"parent": "latency"': f'"parent": "{scene.name}/latency"',
+    }
+    for line in page.commands(PAGE, "Install it"):
+        shell(line, author, here)
     runtime.install(node, bundle)
 
 
@@ -142,7 +121,7 @@ def test_the_controls_on_the_page_are_all_there_are(scene, node, runc, author):
     """And quiet.py sets what it says."""
     from nri_hook.cgroups.controls import Controls
 
-    text = read(f"{TOP}/docs/{PAGE}").partition("| control |")[2].partition("\n\n")[0]
+    text = read(f"{TOP}/{PAGE}").partition("| control |")[2].partition("\n\n")[0]
     named = {name for row in text.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
     assert named == {name for name in dir(Controls) if not name.startswith("_")}
 
