@@ -33,9 +33,9 @@ def check(paths: list[str], mount: str = MOUNT) -> Iterator[Finding]:
 
 
 def _has_policy(mount: str) -> bool:
-    """Whether a policy is loaded, whose classes the kernel then shows (security/selinux/selinuxfs.c).
+    """Whether a policy is loaded; a kernel with SELinux that was given none judges by no label.
 
-    A kernel with SELinux that was never given one judges by no label.
+    Source: security/selinux/selinuxfs.c, which shows the classes of the policy.
     """
     try:
         return bool(os.listdir(os.path.join(mount, "class")))

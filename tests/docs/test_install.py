@@ -30,7 +30,8 @@ LEFT = (
     "/usr/local/share/man/man1/nri-hook.1",
     "/usr/local/share/man/man5/nri-hook.conf.5",
 )
-PACKAGE = f"{ENVIRONMENT}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/nri_hook"
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PACKAGE = f"{ENVIRONMENT}/lib/python{PYTHON}/site-packages/nri_hook"
 SLICE = "/qos.slice/qos-ls.slice"
 OF_THE_CLASS = "podman run --rm --annotation qos.class=ls busybox {}"
 NAMES = ("web", "lost")
@@ -87,9 +88,9 @@ class Machine:
         return place
 
 
-def why_no_wheels():
-    """Why pip has nothing to install from; the folder where it has."""
-    folder = f"{os.environ.get('NRI_TEST_WHEELS')}/{sys.version_info[0]}.{sys.version_info[1]}"
+def wheels_for_pip():
+    """Where the wheels are for pip to install, and why there are none, "" where there are."""
+    folder = f"{os.environ.get('NRI_TEST_WHEELS')}/{PYTHON}"
     whole = os.path.exists(f"{folder}/whole")
     return folder, "" if whole else f"no wheels in {folder}: tests/guest/suite says why"
 
@@ -97,9 +98,9 @@ def why_no_wheels():
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """Installed as the first section says, with the container image that the page takes."""
-    wheels, why = why_no_wheels()
-    if why:
-        pytest.skip(why)
+    wheels, why_none = wheels_for_pip()
+    if why_none:
+        pytest.skip(why_none)
     assert not [path for path in (*LEFT, LAUNCHER) if os.path.lexists(path)]
     machine = Machine(str(tmp_path_factory.mktemp("page")), wheels)
     os.makedirs(os.path.dirname(NO_NETWORK), exist_ok=True)

@@ -111,8 +111,7 @@ def test_man_has_no_complaint(name):
         ["man", "--warnings", "-l", name],
         cwd=FOLDER,
         env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPAGER": "cat"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     assert done.returncode == 0 and done.stderr == ""
