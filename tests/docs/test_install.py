@@ -4,6 +4,7 @@ commands of the other pages on a machine that was installed by it."""
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,7 @@ class Machine:
             "PATH": PATH,
             "HOME": "/root",
             "LANG": "C.UTF-8",
+            "TERM": "dumb",
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": wheels,
         }
@@ -67,6 +69,10 @@ class Machine:
         page.ran.add(line)
         names = [word for word in line.split()[2:] if not word.startswith("-")]
         return self.shell(f"dpkg-query -W {' '.join(names)}")
+
+    def on_terminal(self, command):
+        """What a command shows on one of 80 columns."""
+        return self.shell(f"script -qec 'stty cols 80; {command}' /dev/null")
 
     def follow(self, name, section):
         """Run the commands of a section; (each, what it printed), one by one."""
@@ -134,6 +140,20 @@ def printed_conf(name):
     return next(b.text for b in page.blocks(name) if b.language is None and b.text[0] == "{")
 
 
+def readme_screens():
+    """Command -> what the README prints of it."""
+    (text,) = [b.text for b in page.blocks("README.md") if b.text.startswith("$ nri-hook")]
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.M)[1:]
+    return dict(zip(parts[::2], parts[1::2]))
+
+
+def shape(text):
+    """Its words without what differs from run to run."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{12}\b", "ID", text)
+    return re.sub(r"\d+(\.\d+)? (m?s)\b", r"N \2", text).split()
+
+
 def test_the_other_pages(machine, bundle):
     os.mkdir("/etc/nri")
     machine.shell("nri-hook install")
@@ -183,6 +203,12 @@ def test_from_nothing_to_a_placed_container(machine, bundle):
             assert cgroups.read(f"/sys/fs/cgroup{SLICE}/cpu.weight") == "800"
         elif line == "nri-hook status":
             assert "qos-ls.slice:libpod:" in said and "adopted" in said
+            machine.shell("! podman run --name lost --annotation qos.class=gold busybox true")
+            id = machine.shell("podman inspect --format '{{.Id}}' lost")[:12]
+            for command, printed in readme_screens().items():
+                command = re.sub("[0-9a-f]{12}", id, command)
+                assert shape(machine.on_terminal(command)) == shape(printed)
+            machine.shell("podman rm lost")
     assert len(machine.shell("nri-hook status").splitlines()) == 1
 
     machine.run("In place")

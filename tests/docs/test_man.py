@@ -15,6 +15,9 @@ from support.node import TOP
 
 from nri_hook import cli, options, stages
 
+# Nothing in it depends on the kernel.
+pytestmark = pytest.mark.hostonly
+
 FOLDER = os.path.join(TOP, "docs/man")
 PAGES = sorted(os.listdir(FOLDER))
 HELP = {"-h", "--help"}
