@@ -12,6 +12,7 @@ import sys
 import pytest
 from support import cgroups
 from support.bundle import make_rootfs
+from support.commands import read
 from support.node import TOP
 
 from docs import page
@@ -25,11 +26,14 @@ LAUNCHER = "/usr/libexec/oci/hooks.d/nri-hook"
 FOLDERS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 # The guest has no network, which podman's default would want.
 NO_NETWORK = "/etc/containers/containers.conf.d/10-guest.conf"
-# All that this page and the tests leave.
-LEFT = (
-    *(ENVIRONMENT, "/usr/local/bin/nri-hook", "/etc/nri", "/run/nri-hook", NO_NETWORK),
+MANUAL = (
     "/usr/local/share/man/man1/nri-hook.1",
     "/usr/local/share/man/man5/nri-hook.conf.5",
+)
+# All that this page and the tests leave.
+LEFT = (
+    *(ENVIRONMENT, "/usr/local/bin/nri-hook", *MANUAL),
+    *("/etc/nri", "/run/nri-hook", NO_NETWORK),
 )
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PACKAGE = f"{ENVIRONMENT}/lib/python{PYTHON}/site-packages/nri_hook"
@@ -195,6 +199,8 @@ def test_the_other_pages(machine, bundle):
 def test_from_nothing_to_a_placed_container(machine, bundle):
     """What is printed after each command is what the page leads one to expect."""
     assert machine.shell("command -v nri-hook") == "/usr/local/bin/nri-hook\n"
+    for path in MANUAL:
+        assert read(path) == read(f"{TOP}/docs/man/{os.path.basename(path)}")
     assert machine.run("A configuration") == "/etc/nri/conf.json: well-formed host-configuration\n"
 
     for line, said in machine.follow(PAGE, "podman"):
