@@ -29,10 +29,10 @@ TESTS = {
 }
 
 CI = "CI runs it: a test would install the project into .venv, or run itself"
-SELINUX = "no kernel of the tests has SELinux"
+SELINUX = "no machine of the tests has a policy of SELinux"
 CPUS = (
-    "needs a machine with eight CPUs; tests/plugins/test_konfine.py places containers by the plugin, "
-    "with the CPUs that are here"
+    "needs a machine with eight CPUs; tests/plugins/test_konfine.py has the plugin called for "
+    "containers, with the CPUs that are here"
 )
 # (page, command) -> why.
 CANNOT = {

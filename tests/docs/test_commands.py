@@ -9,11 +9,14 @@ from support.node import TOP
 
 from docs import page, table
 
+# Nothing in it depends on the kernel.
+pytestmark = pytest.mark.hostonly
+
 LANGUAGES = ("sh", "python", "go")
 # Indented blocks that are no commands: JSON, or what a command prints.
 JSON = ("{", '"', "# /etc/nri/")
 PRINTED = {
-    "README.md": ("$        nri-hook install", "ID "),
+    "README.md": ("$        nri-hook install", "$ nri-hook status"),
     "docs/plugins.md": ("plugin   latency",),
 }
 

@@ -4,6 +4,7 @@ commands of the other pages on a machine that was installed by it."""
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import sys
 import pytest
 from support import cgroups
 from support.bundle import make_rootfs
+from support.commands import read
 from support.node import TOP
 
 from docs import page
@@ -24,13 +26,17 @@ LAUNCHER = "/usr/libexec/oci/hooks.d/nri-hook"
 FOLDERS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 # The guest has no network, which podman's default would want.
 NO_NETWORK = "/etc/containers/containers.conf.d/10-guest.conf"
-# All that this page and the tests leave.
-LEFT = (
-    *(ENVIRONMENT, "/usr/local/bin/nri-hook", "/etc/nri", "/run/nri-hook", NO_NETWORK),
+MANUAL = (
     "/usr/local/share/man/man1/nri-hook.1",
     "/usr/local/share/man/man5/nri-hook.conf.5",
 )
-PACKAGE = f"{ENVIRONMENT}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/nri_hook"
+# All that this page and the tests leave.
+LEFT = (
+    *(ENVIRONMENT, "/usr/local/bin/nri-hook", *MANUAL),
+    *("/etc/nri", "/run/nri-hook", NO_NETWORK),
+)
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PACKAGE = f"{ENVIRONMENT}/lib/python{PYTHON}/site-packages/nri_hook"
 SLICE = "/qos.slice/qos-ls.slice"
 OF_THE_CLASS = "podman run --rm --annotation qos.class=ls busybox {}"
 NAMES = ("web", "lost")
@@ -48,6 +54,7 @@ class Machine:
             "PATH": PATH,
             "HOME": "/root",
             "LANG": "C.UTF-8",
+            "TERM": "dumb",
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": wheels,
         }
@@ -66,6 +73,10 @@ class Machine:
         page.ran.add(line)
         names = [word for word in line.split()[2:] if not word.startswith("-")]
         return self.shell(f"dpkg-query -W {' '.join(names)}")
+
+    def on_terminal(self, command):
+        """What a command shows on one of 80 columns."""
+        return self.shell(f"script -qec 'stty cols 80; {command}' /dev/null")
 
     def follow(self, name, section):
         """Run the commands of a section; (each, what it printed), one by one."""
@@ -87,9 +98,9 @@ class Machine:
         return place
 
 
-def why_no_wheels():
-    """Why pip has nothing to install from; the folder where it has."""
-    folder = f"{os.environ.get('NRI_TEST_WHEELS')}/{sys.version_info[0]}.{sys.version_info[1]}"
+def wheels_for_pip():
+    """Where the wheels are for pip to install, and why there are none, "" where there are."""
+    folder = f"{os.environ.get('NRI_TEST_WHEELS')}/{PYTHON}"
     whole = os.path.exists(f"{folder}/whole")
     return folder, "" if whole else f"no wheels in {folder}: tests/guest/suite says why"
 
@@ -97,9 +108,9 @@ def why_no_wheels():
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """Installed as the first section says, with the container image that the page takes."""
-    wheels, why = why_no_wheels()
-    if why:
-        pytest.skip(why)
+    wheels, why_none = wheels_for_pip()
+    if why_none:
+        pytest.skip(why_none)
     assert not [path for path in (*LEFT, LAUNCHER) if os.path.lexists(path)]
     machine = Machine(str(tmp_path_factory.mktemp("page")), wheels)
     os.makedirs(os.path.dirname(NO_NETWORK), exist_ok=True)
@@ -131,6 +142,20 @@ def hook_files():
 def printed_conf(name):
     """The host configuration that a page shows first."""
     return next(b.text for b in page.blocks(name) if b.language is None and b.text[0] == "{")
+
+
+def readme_screens():
+    """Command -> what the README prints of it."""
+    (text,) = [b.text for b in page.blocks("README.md") if b.text.startswith("$ nri-hook")]
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.M)[1:]
+    return dict(zip(parts[::2], parts[1::2]))
+
+
+def shape(text):
+    """Its words without what differs from run to run."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{12}\b", "ID", text)
+    return re.sub(r"\d+(\.\d+)? (m?s)\b", r"N \2", text).split()
 
 
 def test_the_other_pages(machine, bundle):
@@ -174,6 +199,8 @@ def test_the_other_pages(machine, bundle):
 def test_from_nothing_to_a_placed_container(machine, bundle):
     """What is printed after each command is what the page leads one to expect."""
     assert machine.shell("command -v nri-hook") == "/usr/local/bin/nri-hook\n"
+    for path in MANUAL:
+        assert read(path) == read(f"{TOP}/docs/man/{os.path.basename(path)}")
     assert machine.run("A configuration") == "/etc/nri/conf.json: well-formed host-configuration\n"
 
     for line, said in machine.follow(PAGE, "podman"):
@@ -182,6 +209,12 @@ def test_from_nothing_to_a_placed_container(machine, bundle):
             assert cgroups.read(f"/sys/fs/cgroup{SLICE}/cpu.weight") == "800"
         elif line == "nri-hook status":
             assert "qos-ls.slice:libpod:" in said and "adopted" in said
+            machine.shell("! podman run --name lost --annotation qos.class=gold busybox true")
+            id = machine.shell("podman inspect --format '{{.Id}}' lost")[:12]
+            for command, printed in readme_screens().items():
+                command = re.sub("[0-9a-f]{12}", id, command)
+                assert shape(machine.on_terminal(command)) == shape(printed)
+            machine.shell("podman rm lost")
     assert len(machine.shell("nri-hook status").splitlines()) == 1
 
     machine.run("In place")

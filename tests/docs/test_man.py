@@ -15,6 +15,9 @@ from support.node import TOP
 
 from nri_hook import cli, options, stages
 
+# Nothing in it depends on the kernel.
+pytestmark = pytest.mark.hostonly
+
 FOLDER = os.path.join(TOP, "docs/man")
 PAGES = sorted(os.listdir(FOLDER))
 HELP = {"-h", "--help"}
@@ -111,8 +114,7 @@ def test_man_has_no_complaint(name):
         ["man", "--warnings", "-l", name],
         cwd=FOLDER,
         env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPAGER": "cat"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     assert done.returncode == 0 and done.stderr == ""
