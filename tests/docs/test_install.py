@@ -24,6 +24,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = "/opt/nri-hook"
 LAUNCHER = "/usr/libexec/oci/hooks.d/nri-hook"
 FOLDERS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+DROP_IN = "/etc/containers/containers.conf.d/90-nri-hook.conf"
 # The guest has no network, which podman's default would want.
 NO_NETWORK = "/etc/containers/containers.conf.d/10-guest.conf"
 MANUAL = (
@@ -113,19 +114,30 @@ def machine(tmp_path_factory):
         pytest.skip(why_none)
     assert not [path for path in (*LEFT, LAUNCHER) if os.path.lexists(path)]
     machine = Machine(str(tmp_path_factory.mktemp("page")), wheels)
-    os.makedirs(os.path.dirname(NO_NETWORK), exist_ok=True)
-    with open(NO_NETWORK, "w") as file:
-        file.write('[containers]\nnetns = "none"\n')
-    rootfs = f"{machine.folder}/rootfs"
-    make_rootfs(rootfs)
-    machine.shell(f"tar -C {rootfs} -c . | podman import - busybox")
-    machine.run("The package")
-    yield machine
-    subprocess.run(["podman", "system", "reset", "--force"], check=True, capture_output=True)
-    for path in LEFT:
-        shutil.rmtree(path) if os.path.isdir(path) else os.path.lexists(path) and os.unlink(path)
+    try:
+        os.makedirs(os.path.dirname(NO_NETWORK), exist_ok=True)
+        with open(NO_NETWORK, "w") as file:
+            file.write('[containers]\nnetns = "none"\n')
+        rootfs = f"{machine.folder}/rootfs"
+        make_rootfs(rootfs)
+        machine.shell(f"tar -C {rootfs} -c . | podman import - busybox")
+        machine.run("The package")
+        yield machine
+    finally:
+        clean()
+
+
+def clean():
+    """Leave the guest to the other tests as it was, wherever these have ended."""
+    for words in (("rm", "-f", "-t", "0", *NAMES), ("rmi", "-f", "busybox")):
+        subprocess.run(["podman", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for path in (*LEFT, *hook_files(), DROP_IN, LAUNCHER, "/etc/crio"):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
     subprocess.run(["systemctl", "stop", "qos.slice"], check=True)
-    cgroups.remove("/qos-ls")
+    cgroups.remove("/sys/fs/cgroup/qos-ls")
 
 
 @pytest.fixture
