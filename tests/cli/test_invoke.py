@@ -90,6 +90,23 @@ def test_a_recorded_payload_is_replayed(node, invoke):
     assert request["spec"]["annotations"] == {"qos.class": "ls", "more": "1"}
 
 
+def test_a_create_that_failed_is_replayed_from_its_log(scene, node, runc, invoke):
+    plugin = node.plugin("some", {"create": {"print": "no json", "exit": 3}})
+    node.configure({"type": "some", "conf": {"a": 1}})
+    bundle = scene.bundle()
+    runc.install(node, bundle)
+    runc.create("one", bundle).refused()
+    path = f"{scene.folder}/payload"
+    with open(path, "w") as file:
+        file.write(command("log", "--state-dir", node.state_dir, "--payload", "one").check().out)
+    found = invoke("--plugin", plugin.path, "--request", path, status=1)
+    assert one(found)["request"] == plugin.calls("create")[0]["payload"]
+    line = "plugin some: its answer: no JSON value at character 0"
+    assert found["failure"] == line and one(found)["status"] == 3
+    plugin.play({"create": {"result": {}}})
+    assert invoke("--plugin", plugin.path, "--request", path)["failure"] == ""
+
+
 def test_a_chain_gets_its_own_conf_and_results(node, invoke):
     first = node.plugin("first", {"create": {"result": {"metadata": {"k": "v"}}}})
     second = node.plugin("second", {"create": {"result": {"cgroupsPath": "/qos"}}})
