@@ -9,7 +9,7 @@ from bench import life, measure, noops
 from bench.life import LARGE, SMALL
 from bench.usage import Command
 
-ROUNDS = 60
+ROUNDS = 24
 INTERPRETER, PLUGIN = "bare interpreter", "a native plugin alone"
 NOTHING, EMPTY, USUAL, USUAL_PLUGIN = (
     "no configuration",
