@@ -21,8 +21,8 @@ KINDS = {
 # The most memory that this program had: unlike the ru_maxrss of a child, it does not begin with
 # what the parent had.
 PEAK = """\
-status = open("/proc/self/status").read().split("VmHWM:")[1]
-open({note!r}, "w").write(status.split()[0])
+peak = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
+open({note!r}, "w").write(peak)
 """
 LAST = """
 import os
