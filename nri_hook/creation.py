@@ -2,7 +2,7 @@
 
 import time
 
-from nri_hook import deletion, record
+from nri_hook import payload
 from nri_hook.cgroups import places
 from nri_hook.errors import HookError, Left, Refused
 
@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol, Union
 
+    from nri_hook import record
     from nri_hook.chain import Answer, Chain
     from nri_hook.container import Container
     from nri_hook.draft import Draft
@@ -68,6 +69,8 @@ class Creation:
         """Finish what is left of a former container of this name, whose poststop never came."""
         if not self.book.document:
             return
+        from nri_hook import deletion
+
         self.report.notes.append("a former container of this id was not deleted; doing it now")
         for error in deletion.finish(self.book.document, deadline, PATIENCE, self.report):
             self.report.notes.append(str(error))
@@ -80,6 +83,8 @@ class Creation:
         if document["entries"] == [entry.document for entry in self.chain.entries]:
             self.chain.called = document["called"]
         else:  # other plugins than now: theirs ends here
+            from nri_hook import deletion
+
             self.report.notes += map(str, deletion.send(document, deadline, self.report))
         self.leftovers += document["placements"]
         self.save()
@@ -153,7 +158,7 @@ class Creation:
         if begun and not failed:
             undone.append("the move")
         if self.chain.called:
-            request = deletion.request(
+            request = payload.deletion(
                 self.request, self.container.cgroups_path, self.container.membership
             )
             called = [self.chain.entries[index].type for index in reversed(self.chain.called)]

@@ -2,8 +2,7 @@
 
 import time
 
-from nri_hook import adoption, payload
-from nri_hook.cgroups import placement
+from nri_hook import payload
 from nri_hook.chain import Chain
 from nri_hook.conf import Entry
 
@@ -28,6 +27,8 @@ def finish(
     errors = []
     end = time.monotonic() + patience
     for made in document["placements"]:
+        from nri_hook.cgroups import placement
+
         errors += placement.clean_up(made, end, by_force=True)
     return errors
 
@@ -39,6 +40,8 @@ def forget(document: "dict[str, Any]") -> None:
     """
     for made in document["placements"]:
         if document["outcome"] == "moved" and "moves" in made:
+            from nri_hook import adoption
+
             adoption.forget(made)
 
 
@@ -47,17 +50,8 @@ def send(document: "dict[str, Any]", deadline: float, report: "Report") -> "list
     chain = Chain([Entry(entry) for entry in document["entries"]], document["folders"])
     chain.called = document["called"]
     chain.results = document["results"]
-    deletion = request(document["request"], document["cgroupsPath"], document["cgroups"])
-    errors = chain.delete(deletion, deadline)
+    request = payload.deletion(document["request"], document["cgroupsPath"], document["cgroups"])
+    errors = chain.delete(request, deadline)
     report.calls += chain.calls
     report.notes += chain.notes
     return errors
-
-
-def request(
-    create: "dict[str, Any]", cgroupsPath: str, cgroups: "dict[str, str]"
-) -> "dict[str, Any]":
-    """The Request for `delete` after that for `create`: no process any more, the place where the
-    container really was."""
-    spec = dict(create["spec"], namespaces={}, cgroupsPath=cgroupsPath, cgroups=cgroups)
-    return dict(create, state="delete", pid=payload.NO_PID, spec=spec)

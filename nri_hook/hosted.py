@@ -23,7 +23,7 @@ from nri_hook.errors import HookError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Optional
+    from typing import Optional, TextIO
 
 # The header of a compiled file with the time and size of its source (PEP 552).
 HEADER = 16
@@ -38,18 +38,23 @@ def start(path: str, fds: "tuple[int, int, int]") -> int:
     Raises HookError.
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
-    others = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+    end = max(map(int, os.listdir("/proc/self/fd"))) + 1
     environment = process.environment()
-    ignored = [n for n in process.SIGNALS if _signal.getsignal(n) == _signal.SIG_IGN]
+    removed = [name for name in os.environ if name not in environment]
+    added = {n: value for n, value in environment.items() if os.environ.get(n) != value}
+    # But for SIGPIPE, which every interpreter ignores.
+    ignored = [n for n in process.SIGNALS - {_signal.SIGPIPE} if _is_ignored(n)]
     try:
+        code, streams = _compiled(path), _streams()
         pid = os.fork()
     except OSError as error:
         raise HookError(f"cannot be run: {error.strerror}", path=path) from None
     if pid == 0:
         status = 1
         try:
-            _settle(fds, others, environment, ignored)
-            status = _run(path)
+            _settle(fds, end, removed, added, ignored)
+            sys.stdin, sys.stdout, sys.stderr = streams
+            status = _run(path, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
             os._exit(status)
     return pid
@@ -57,13 +62,14 @@ def start(path: str, fds: "tuple[int, int, int]") -> int:
 
 def _settle(
     fds: "tuple[int, int, int]",
-    others: "list[int]",
-    environment: "dict[str, str]",
+    end: int,
+    removed: "list[str]",
+    added: "dict[str, str]",
     ignored: "list[_signal.Signals]",
 ) -> None:
     """Make of this copy of the hook what a plugin's process is.
 
-    others: descriptors to close, if they are open. ignored: signals that are.
+    end: above all descriptors. removed, added: of the environment. ignored: signals that are.
     """
     # The launcher has turned it off. Its first search would write into every object of the hook,
     # and so copy every page of it; none of those is the plugin's.
@@ -72,33 +78,39 @@ def _settle(
     os.setsid()
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
-    for fd in others:
-        try:
-            os.close(fd)
-        except OSError:  # that of the listing
-            pass
+    os.closerange(3, end)
     os.umask(0o022)
-    # Of its own: a client's may hold what was written or read before the fork.
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    if os.environ != environment:
-        for name in set(os.environ).difference(environment):
-            del os.environ[name]
-        os.environ.update(environment)
+    for name in removed:
+        del os.environ[name]
+    for name, value in added.items():
+        os.environ[name] = value
     for signal in ignored:
-        if signal != _signal.SIGPIPE:  # which every interpreter ignores
-            _signal.signal(signal, _signal.SIG_DFL)
+        _signal.signal(signal, _signal.SIG_DFL)
 
 
-def _run(path: str) -> int:
-    """Run the file as an interpreter runs a script; the exit status."""
+def _streams() -> "tuple[TextIO, TextIO, TextIO]":
+    """sys.stdin, stdout and stderr for whatever the descriptors will be. Not the hook's or a
+    client's own: these may hold what was written or read before the fork."""
+    return (
+        open(0, encoding="utf-8", closefd=False),
+        open(1, "w", encoding="utf-8", closefd=False),
+        open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False),
+    )
+
+
+def _is_ignored(signal: "_signal.Signals") -> bool:
+    return _signal.getsignal(signal) == _signal.SIG_IGN  # type: ignore[no-any-return]
+
+
+def _run(path: str, code: "Optional[CodeType]") -> int:
+    """Run the file as an interpreter runs a script; the exit status. code: of it, if that was
+    compiled already."""
     main = type(sys)("__main__")
     main.__file__ = path
     sys.modules["__main__"] = main
     sys.argv = [path, "invoke"]
     try:
-        exec(_code(path), main.__dict__)
+        exec(code or _source(path), main.__dict__)
         status = 0
     except SystemExit as error:
         status = _status(error.code)
@@ -134,16 +146,16 @@ def _end(status: int) -> int:
     return status
 
 
-def _code(path: str) -> "CodeType":
-    """The compiled plugin, from the file that Python keeps beside it if that is of this source."""
+def _source(path: str) -> "CodeType":
+    """The plugin compiled here, where what is wrong with it is said on its own stderr."""
     with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        source = file.read()
-    return _compiled(path, status) or compile(source, path, "exec", dont_inherit=True)
+        return compile(file.read(), path, "exec", dont_inherit=True)
 
 
-def _compiled(path: str, status: os.stat_result) -> "Optional[CodeType]":
+def _compiled(path: str) -> "Optional[CodeType]":
+    """The plugin from the file that Python keeps beside it, if that is of this source."""
     try:
+        status = os.stat(path)
         fd = trust.open_file(bootstrap.cache_from_source(path))
     except (HookError, OSError):  # none, or one that others could have written
         return None

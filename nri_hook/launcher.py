@@ -33,12 +33,21 @@ DEPENDENCIES = ("jsonschema", "psutil")
 # anew by every hook that imports it.
 IMPORTED = (
     "nri_hook.stages",
+    "nri_hook.adoption",
     "nri_hook.cgroups.controls",
     "nri_hook.cgroups.libc",
-    "nri_hook.cgroups.unit_properties",
+    "nri_hook.cgroups.placement",
+    "nri_hook.cgroups.plan",
+    "nri_hook.cgroups.systemd",
+    "nri_hook.container",
+    "nri_hook.creation",
+    "nri_hook.deletion",
+    "nri_hook.draft",
     "nri_hook.hosted",
     "nri_hook.journal",
+    "nri_hook.movers",
     "nri_hook.pluginconf",
+    "nri_hook.quick",
     "nri_hook.schema",
     *DEPENDENCIES,
 )

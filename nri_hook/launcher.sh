@@ -32,6 +32,8 @@ for word do
     ;;
   esac
 done
+# A shell exports these of its own, and a plugin gets what the hook has got.
+unset PWD OLDPWD SHLVL _
 # Others than root may not see what is there, and have their records elsewhere.
 [ -O / ] && [ -z "$flag" ] || clear=
 
@@ -89,6 +91,10 @@ sys.dont_write_bytecode = True
 sys.path += [
 @FOLDERS@
 ]
+
+from nri_hook import quick
+
+quick.install("nri_hook")
 
 from nri_hook.stages import main
 

@@ -1,7 +1,11 @@
-"""How a container gets to a place: by a live move, or by what its config says."""
+"""How a container gets to a place: by a live move, or by what its config says.
+
+Most containers stay where they are: the modules that move are imported when one is to be moved,
+all at once, before anything has been changed.
+"""
 
 from nri_hook import trust
-from nri_hook.cgroups import hierarchies, placement, plan, view
+from nri_hook.cgroups import hierarchies
 from nri_hook.errors import Left
 
 TYPE_CHECKING = False
@@ -24,6 +28,8 @@ class LiveMove:
 
     def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
         """Move init, with all that its cgroup is. Raises Left, Refused or HookError."""
+        from nri_hook.cgroups import placement, plan, view
+
         container, book = self.container, creation.book
         container.check_movable()
         pid = container.init.pid
@@ -40,6 +46,8 @@ class LiveMove:
         """Move init back, remove what was made; what failed."""
         if self.plan is None:
             return []
+        from nri_hook.cgroups import placement
+
         errors = placement.undo(self.plan, deadline)
         if not errors:
             self.plan = None
@@ -48,6 +56,8 @@ class LiveMove:
     def settle(self) -> None:
         """Let go of what could still have taken init back."""
         if self.plan:
+            from nri_hook.cgroups import placement
+
             placement.release(self.plan)
 
     def document(self) -> "list[dict[str, Any]]":
@@ -64,6 +74,8 @@ class NativePlacement:
     def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
         """Write the path into the config; parents that are missing are made, and so are ours to
         remove. Raises Left, Refused or HookError."""
+        from nri_hook.cgroups import placement, plan
+
         if trust.in_user_namespace():
             raise Left("the hook runs in a user namespace (rootless), which may not make cgroups")
         parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
@@ -75,6 +87,8 @@ class NativePlacement:
 
     def take_back(self, deadline: float) -> "list[HookError]":
         """Remove the parents; what failed."""
+        from nri_hook.cgroups import placement
+
         errors = [e for made in self.made for e in placement.clean_up(made, deadline)]
         if not errors:
             self.made = []

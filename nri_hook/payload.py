@@ -56,6 +56,15 @@ def request(
     return document
 
 
+def deletion(
+    create: "dict[str, Any]", cgroupsPath: str, cgroups: "dict[str, str]"
+) -> "dict[str, Any]":
+    """The Request for `delete` after that for `create`: no process any more, the place where the
+    container really was."""
+    spec = dict(create["spec"], namespaces={}, cgroupsPath=cgroupsPath, cgroups=cgroups)
+    return dict(create, state="delete", pid=NO_PID, spec=spec)
+
+
 def spec(
     bundle: oci.Bundle, cgroups_path: str, cgroups: "dict[str, str]", pid: int
 ) -> "dict[str, Any]":

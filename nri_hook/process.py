@@ -104,16 +104,6 @@ def attend(start_one: "Start", stdin: bytes, deadline: float) -> Outcome:
     return plugin.outcome
 
 
-def close_others() -> None:
-    """Close every descriptor but the standard three."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            try:
-                os.close(int(name))
-            except OSError:  # the descriptor of the listing itself
-                pass
-
-
 def _spawn(path: str, argv: "list[str]", fds: "tuple[int, int, int]", deadline: float) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
     for attempt in range(BUSY_TRIES):

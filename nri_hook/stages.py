@@ -4,24 +4,9 @@ import _signal  # type: ignore[import-not-found]
 import os
 import time
 
-from nri_hook import (
-    adoption,
-    conf,
-    deletion,
-    log,
-    oci,
-    options,
-    process,
-    record,
-    runtimes,
-    strictjson,
-)
-from nri_hook.chain import Chain
-from nri_hook.container import Container
-from nri_hook.creation import Creation
-from nri_hook.draft import Draft
+# What only some stages need, these import themselves: a module costs as much as forty system calls.
+from nri_hook import conf, log, oci, options, record, runtimes, strictjson
 from nri_hook.errors import HookError, UsageError
-from nri_hook.movers import LiveMove, NativePlacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +24,16 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     """
     deadline = time.monotonic() + flags.timeout
     entries = conf.load(flags.conf_dir)
-    draft = Draft(stdin) if entries else None
-    if draft and draft.id:
+    if not entries:
+        _print(stdin)
+        return
+    from nri_hook.chain import Chain
+    from nri_hook.creation import Creation
+    from nri_hook.draft import Draft
+    from nri_hook.movers import NativePlacement
+
+    draft = Draft(stdin)
+    if draft.id:
         report.id = draft.id
         report.source = draft.cgroups_path
         name = record.setup_name(draft.id)
@@ -51,7 +44,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         creation.finish_former(deadline)
         creation.run(deadline)
         report.succeed(creation.outcome)
-    _print(draft.config if draft else stdin)
+    _print(draft.config)
 
 
 def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> None:
@@ -63,6 +56,11 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     entries = conf.load(flags.conf_dir)
     if not entries:
         return
+    from nri_hook.chain import Chain
+    from nri_hook.container import Container
+    from nri_hook.creation import Creation
+    from nri_hook.movers import LiveMove
+
     state = oci.read_state(stdin)
     report.id = state.id
     container = Container(state)
@@ -96,6 +94,8 @@ def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
     if book is None or book.document["outcome"] != "moved":
         return
+    from nri_hook import adoption
+
     report.record = (book.folder, book.name)
     report.source = report.target = book.document["cgroupsPath"]
     adoption.adopt(book.document)
@@ -115,6 +115,8 @@ def poststop(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
     if book is None:
         return
+    from nri_hook import deletion
+
     report.record = (book.folder, book.name)
     report.source = book.document["cgroupsPath"]
     errors = deletion.finish(book.document, deadline, PATIENCE, report)
@@ -189,6 +191,8 @@ def _keep(report: log.Report, flags: options.Options, stdin: bytes) -> None:
 def _whose(report: log.Report, flags: options.Options, stdin: bytes) -> "tuple[str, str]":
     """Folder and name of the record of a stage that failed before it had one. Raises HookError."""
     if report.stage == "precreate":
+        from nri_hook.draft import Draft
+
         report.id = report.id or Draft(stdin).id
         name = record.setup_name(report.id) if report.id else ""
     else:
@@ -207,7 +211,7 @@ def _settle() -> None:
         if fd > 2:
             break
         os.set_inheritable(fd, True)
-    process.close_others()
+    os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
     os.chdir("/")
 
 

@@ -1,7 +1,7 @@
 """The bench measures what it says: a part of each of its measurements."""
 
 import pytest
-from bench import move, scenes
+from bench import chain, crowd, doings, grace, hooks, move, page, runs, scenes
 
 pytestmark = pytest.mark.hostonly
 
@@ -13,3 +13,42 @@ def test_a_move_is_measured(name):
     assert len(least) == 3 + len(move.STEPS)
     unit = least.pop(move.INTERPRETER)
     assert 0 < unit and all(unit < seconds < 1 for seconds in least.values()), least
+
+
+def test_the_stages_are_measured():
+    found = chain.run(rounds=1)
+    cheap = chain.ratio(found, chain.NOTHING)
+    assert 0 < cheap < 1 < chain.ratio(found, chain.EMPTY) < chain.ratio(found, chain.USUAL)
+
+
+@pytest.mark.parametrize("name", runs.ROUNDS)
+def test_whole_runs_are_measured(name):
+    found = runs.measured(name, rounds=1)
+    assert list(found) == list(hooks.ALL)
+    assert all(wall > 0 and cpu > 0 for rounds in found.values() for wall, cpu in rounds)
+
+
+@pytest.mark.parametrize("name", crowd.RUNTIMES)
+def test_creates_at_once_are_measured(name):
+    found = crowd.measured(name, 2, rounds=1)
+    assert [len(one[2]) for rounds in found.values() for one in rounds] == [2] * len(hooks.FEW)
+
+
+def test_the_grace_period_is_measured():
+    assert all(0 < others < 1 and 0 < first < 1 for first, others in grace.run(1).values())
+
+
+def test_what_a_stage_does_is_counted():
+    found = doings.run()
+    bare = found[doings.INTERPRETER][""]
+    assert found["3 native"]["createRuntime"]["processes"] == 3
+    assert found["no configuration"]["poststop"]["calls"] < bare["calls"]
+    assert bare["memory"] < found["1 hosted"]["createRuntime"]["memory"] < 10 * bare["memory"]
+
+
+def test_every_missed_target_has_a_reason():
+    """Of the measurements that are quick: whatever their numbers are."""
+    names = [what for what, _, _ in doings.targets(doings.run())]
+    names += [what for what, _, _ in chain.targets(chain.run(rounds=1))]
+    for what in names:
+        assert len([start for start in page.REASONS if what.startswith(start)]) == 1, what

@@ -16,12 +16,15 @@ sys.dont_write_bytecode = True
 sys.path += [{TOP!r}, {os.path.dirname(os.path.dirname(os.path.abspath(pytest.__file__)))!r}]
 """
 MAIN = """
+from nri_hook import quick
+quick.install("nri_hook")
 from nri_hook.stages import main
 main(["nri-hook", *sys.argv[1:]])
 """
 # Beyond what the interpreter itself has when it begins. The second half is what `import os` needs.
 ALLOWED = {
-    *("_ctypes", "_json", "_signal", "binascii", "errno", "fcntl", "select", "syslog", "time"),
+    *("_ctypes", "_json", "_signal", "binascii", "errno", "fcntl", "marshal", "select", "syslog"),
+    "time",
     *(
         "os",
         "posix",

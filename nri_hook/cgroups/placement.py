@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from nri_hook.cgroups import devices, files, folders, hierarchies, settings, systemd, view
+from nri_hook.cgroups import devices, files, folders, hierarchies, settings, view
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -125,6 +125,8 @@ def _clean_up_unit(
 ) -> "list[HookError]":
     if os.path.isdir(unit["folder"]) and folders.mark_of(unit["folder"]) != claim:
         return []  # of somebody who asked for the same name, and was first
+    from nri_hook.cgroups import systemd
+
     error = systemd.wait_gone(unit["folder"], deadline, by_force)
     for _, pin in unit["pins"]:
         files.unlink(pin)
@@ -174,6 +176,8 @@ def _prepare(
 def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
     """The same for a scope: started with a child in it, while another one keeps the old scope
     from being empty until the move has been checked."""
+    from nri_hook.cgroups import systemd
+
     assert placement.unit
     step = placement.steps[0]
     scope = step.outer()

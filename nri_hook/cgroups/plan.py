@@ -6,13 +6,14 @@ container cannot be moved at all.
 
 import os
 
-from nri_hook.cgroups import files, folders, hierarchies, limits, places, systemd
+from nri_hook.cgroups import files, folders, hierarchies, limits, places
 from nri_hook.errors import Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+    from nri_hook.cgroups import systemd
     from nri_hook.cgroups.hierarchies import Hierarchy
 
 
@@ -178,6 +179,8 @@ def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
 
 def _cgroup(cgroups_path: str) -> str:
     if places.is_unit(cgroups_path):
+        from nri_hook.cgroups import systemd
+
         slice, prefix, name = cgroups_path.split(":")
         return systemd.Unit(slice or places.DEFAULT_SLICE, prefix, name).cgroup
     return "/" + "/".join(part for part in cgroups_path.split("/") if part)
@@ -216,6 +219,8 @@ def _plan_unit(
 ) -> Placement:
     if set(mounted) != {hierarchies.V2}:
         raise Left("systemd's cgroup manager is followed on cgroup v2 alone, and this is v1")
+    from nri_hook.cgroups import systemd
+
     present = membership[hierarchies.V2]
     scope, inner = systemd.split(present)
     unit = systemd.target(answer, os.path.basename(scope))

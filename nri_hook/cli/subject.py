@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import (
     client,
-    deletion,
     init,
     oci,
     options,
@@ -112,7 +111,7 @@ class Subject:
     def _change_state(self, state: str) -> None:
         if state == "delete":
             cgroups = self.request["spec"].get("cgroups") or {}
-            self.request = deletion.request(self.request, self.cgroups_path, cgroups)
+            self.request = payload.deletion(self.request, self.cgroups_path, cgroups)
         self.request["state"] = state
 
 

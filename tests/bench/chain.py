@@ -9,7 +9,7 @@ from bench import life, measure, noops
 from bench.life import LARGE, SMALL
 from bench.usage import Command
 
-ROUNDS = 60
+ROUNDS = 24
 INTERPRETER, PLUGIN = "bare interpreter", "a native plugin alone"
 NOTHING, EMPTY, USUAL, USUAL_PLUGIN = (
     "no configuration",
@@ -32,8 +32,8 @@ def name_of(kind, count, size=SMALL):
     return f"{count} {kind}" + (f", config.json of {size} KB" if size != SMALL else "")
 
 
-PLUGINS = [(kind, n) for kind in (noops.NATIVE, noops.PYTHON_FILE) for n in (1, 3, 10)]
-PLUGINS.append((noops.EXECUTABLE, 3))
+PLUGINS = [(kind, count) for kind in (noops.NATIVE, noops.PLAIN) for count in (1, 3, 10)]
+PLUGINS += [(noops.COMPILED, 1), (noops.COMPILED, 10), (noops.EXECUTABLE, 3)]
 
 
 def run(rounds=ROUNDS):
@@ -115,13 +115,13 @@ def each(found, kind, stage="createRuntime"):
 def targets(found):
     """(what, limit, measured) of each target that this measurement decides."""
     bare = unit(found)
-    three = [more(found, name_of(kind, 3), EMPTY) for kind in (noops.PYTHON_FILE, noops.EXECUTABLE)]
+    three = [more(found, name_of(kind, 3), EMPTY) for kind in (noops.PLAIN, noops.EXECUTABLE)]
     large = more(found, name_of(noops.NATIVE, 1, LARGE), name_of(noops.NATIVE, 1))
     yield "createRuntime without plugins, x interpreter", 1.15, ratio(found, NOTHING)
     yield "poststart with nothing to do, x interpreter", 1.0, ratio(found, NOTHING, "poststart")
     yield "poststop with nothing to do, x interpreter", 1.0, ratio(found, NOTHING, "poststop")
     own = measure.middle(values(found, PLUGIN))
     yield "each native plugin adds, x its own", 1.2, each(found, noops.NATIVE) / own
-    yield "each hosted plugin adds, x interpreter", 0.15, each(found, noops.PYTHON_FILE) / bare
+    yield "each hosted plugin adds, x interpreter", 0.15, each(found, noops.PLAIN) / bare
     yield "three hosted, x the same three as executables", 0.2, three[0] / three[1]
     yield "a config.json of 200 KB adds, x interpreter", 0.3, large / bare

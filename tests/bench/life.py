@@ -28,7 +28,7 @@ class Stand:
         return Command([PYTHON, "-IS", "-c", "pass"])
 
     def life(self, kind=None, count=0, size=SMALL):
-        """A Life with so many plugins of a kind and a config.json of so many KB; kind None:
+        """A Life with so many plugins of a kind, and a config.json of so many KB; kind None:
         without any configuration."""
         node = self.scene.node()
         node.install()
@@ -68,7 +68,7 @@ class Stand:
         }
         path = f"{folder}/state.json"
         with open(path, "w") as file:
-            json.dump(state, file)
+            json.dump(state, file, separators=(",", ":"))  # as runc and crun write it
         return path
 
 

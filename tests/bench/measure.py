@@ -24,25 +24,30 @@ class Quiet:
         return {"cpus": cpus, "load before": self.load, "others": others, "seconds": passed}
 
 
-def in_turn(variants, rounds):
+def in_turn(variants, rounds, warm_up=WARM_UP):
     """Name -> what each call of it has returned.
 
-    variants: name -> a function that does the thing once and returns seconds. Each round has an
-    order of its own: what one leaves behind meets another one each time. The first rounds, which
-    fill caches, do not count.
+    variants: name -> a function that does the thing once and returns what was measured. Each round
+    has an order of its own: what one leaves behind meets another one each time. The first rounds,
+    which fill caches, do not count.
     """
     found = {name: [] for name in variants}
     order = random.Random(0)
-    for round in range(-WARM_UP, rounds):
+    for round in range(-warm_up, rounds):
         for name in order.sample(list(variants), len(variants)):
-            seconds = variants[name]()
+            value = variants[name]()
             if round >= 0:
-                found[name].append(seconds)
+                found[name].append(value)
     return found
 
 
 def middle(values):
     return statistics.median(values)
+
+
+def high(values):
+    """The 99th percentile."""
+    return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
 
 
 def difference(values, others):

@@ -2,7 +2,7 @@
 
 from bench import measure, scenes
 
-ROUNDS = 50
+ROUNDS = 24
 TARGET = 0.6
 INTERPRETER = "bare interpreter"
 BARE, WHOLE = "bare writes", "whole move"
@@ -66,3 +66,9 @@ def without(steps):
 def more(found, variant=WHOLE):
     """By how many bare interpreters a variant is dearer than the bare writes."""
     return measure.difference(found[variant], found[BARE]) / measure.middle(found[INTERPRETER])
+
+
+def targets(scenes):
+    """(what, limit, measured) of each target that this measurement decides."""
+    for name, found in scenes.items():
+        yield f"a move on {name}, more than its bare writes, x interpreter", TARGET, more(found)

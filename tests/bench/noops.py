@@ -1,6 +1,7 @@
 """Plugins that do nothing, of each kind that there is."""
 
 import os
+import py_compile
 import shutil
 import subprocess
 
@@ -22,7 +23,7 @@ from nri_hook import skel
 
 skel.run(lambda request: None, {type!r})
 """
-NATIVE, PYTHON_FILE, EXECUTABLE = "native", "hosted", "executable in Python"
+NATIVE, PLAIN, COMPILED, EXECUTABLE = "native", "hosted", "hosted and compiled", "in Python"
 
 
 def language():
@@ -38,8 +39,10 @@ def add(node, kind, count, package):
         path = f"{node.plugin_dir}/{type}"
         if kind == NATIVE:
             native(path)
-        elif kind == PYTHON_FILE:
-            node.hosted(type, HOSTED.format(type=type))
+        elif kind in (PLAIN, COMPILED):
+            hosted = node.hosted(type, HOSTED.format(type=type))
+            if kind == COMPILED:
+                py_compile.compile(hosted, doraise=True)
         else:
             head = f"#!{PYTHON} -IS\nimport sys\n\nsys.path.append({package!r})\n"
             node.executable(type, head + HOSTED.format(type=type))

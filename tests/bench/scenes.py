@@ -150,9 +150,10 @@ def answering(result):
 
 
 def versions():
-    done = subprocess.run(["runc", "--version"], check=True, stdout=subprocess.PIPE, text=True)
-    return {
-        "Python": ".".join(map(str, sys.version_info[:3])),
-        "runc": done.stdout.split()[2],
-        "kernel": os.uname().release,
-    }
+    """Of what takes part."""
+    found = {"Python": ".".join(map(str, sys.version_info[:3]))}
+    for binary in ("runc", "crun", "podman"):
+        words = [binary, "--version"]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+        found[binary] = done.stdout.split("\n")[0].split()[2]
+    return {**found, "kernel": os.uname().release}

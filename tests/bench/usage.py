@@ -5,11 +5,13 @@ import time
 
 
 class Usage:
-    """cpu: seconds, user and system. wall: seconds from spawn to exit. status: exit status."""
+    """cpu: seconds, user and system. wall: seconds from spawn to exit. end: when that was, of
+    time.perf_counter(). status: exit status."""
 
-    def __init__(self, cpu, wall, status):
+    def __init__(self, cpu, wall, end, status):
         self.cpu = cpu
         self.wall = wall
+        self.end = end
         self.status = status
 
     def check(self, what):
@@ -40,8 +42,11 @@ class Command:
 
     def run(self):
         """Run it once; its Usage, which is that of a success."""
-        pid, begin = self.start()
+        return self.wait(*self.start()).check(self.argv)
+
+    def wait(self, pid, begin):
+        """The Usage of what start() has started."""
         _, status, usage = os.wait4(pid, 0)
-        wall = time.perf_counter() - begin
+        end = time.perf_counter()
         code = os.waitstatus_to_exitcode(status)
-        return Usage(usage.ru_utime + usage.ru_stime, wall, code).check(self.argv)
+        return Usage(usage.ru_utime + usage.ru_stime, end - begin, end, code)

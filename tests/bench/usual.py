@@ -19,8 +19,8 @@ parser.add_argument("--plugin", action="append", default=[])
 parser.add_argument("--schemas", type=Path, default=Path(SCHEMAS))  # noqa: F821, the first lines
 arguments = parser.parse_args()
 log = logging.getLogger("usual")
-if os.path.exists("/dev/log"):
-    log.addHandler(logging.handlers.SysLogHandler("/dev/log"))
+there = os.path.exists("/dev/log")
+log.addHandler(logging.handlers.SysLogHandler("/dev/log") if there else logging.NullHandler())
 
 
 def check(name, document):

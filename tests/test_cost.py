@@ -1,0 +1,142 @@
+"""What each stage does, without a clock: modules, files, processes, system calls. A change that
+adds one fails here with its name."""
+
+import collections
+import os
+import re
+
+import pytest
+from bench import life, noops, trace
+from support.node import TOP
+
+pytestmark = pytest.mark.hostonly
+
+# Of what a stage calls beyond a bare interpreter, for differences between interpreters.
+TOLERANCE = 0.1
+
+ALWAYS = {
+    *("__init__", "errors", "init", "invalid", "log", "oci", "options", "quick", "record"),
+    *("conf", "runtimes", "stages", "strictjson", "trust", "cgroups/__init__", "cgroups/files"),
+}
+CHAIN = {"chain", "journal", "payload", "process", "program"}
+CREATION = {
+    *("container", "creation", "movers", "sandbox", "cgroups/hierarchies", "cgroups/places"),
+}
+HOSTED = {"hosted", "skel"}
+# What a file is called here: without the names of this run.
+ALL_FILES = {"/dev/null", "/proc/self/fd", "LAUNCHER"}
+CONFIGURED = {"/proc/self/uid_map", "WALK"}
+RECORD = {"STATE.json", "STATE.lock"}
+CREATED = {"/proc/N/comm", "/proc/N/stat", "/proc/N/cgroup", "CONFIG"} | CONFIGURED
+CREATED |= {"STATE.lock", "STATE.new", "STATE.log"}
+ENDED = {"/proc/N/comm", "STATE", "STATE.log"} | CONFIGURED | RECORD
+STARTED = {"/proc/N/comm", "STATE"} | RECORD
+
+# (kind and number of plugins, stage) -> modules of ours, files, processes, system calls
+EXPECTED = {
+    (noops.NATIVE, 0, "createRuntime"): (ALWAYS, ALL_FILES | CONFIGURED, 0, 330),
+    (noops.NATIVE, 1, "createRuntime"): (
+        ALWAYS | CHAIN | CREATION,
+        ALL_FILES | CREATED,
+        1,
+        550,
+    ),
+    (noops.NATIVE, 1, "poststart"): (ALWAYS, ALL_FILES | STARTED, 0, 490),
+    (noops.NATIVE, 1, "poststop"): (ALWAYS | CHAIN | {"deletion"}, ALL_FILES | ENDED, 1, 615),
+    (noops.PLAIN, 1, "createRuntime"): (
+        ALWAYS | CHAIN | CREATION | HOSTED,
+        ALL_FILES | CREATED,
+        1,
+        590,
+    ),
+    (noops.PLAIN, 1, "poststop"): (
+        ALWAYS | CHAIN | HOSTED | {"deletion"},
+        ALL_FILES | ENDED,
+        1,
+        655,
+    ),
+    (noops.NATIVE, 2, "createRuntime"): (ALWAYS | CHAIN | CREATION, ALL_FILES | CREATED, 2, 640),
+    (noops.PLAIN, 2, "createRuntime"): (
+        ALWAYS | CHAIN | CREATION | HOSTED,
+        ALL_FILES | CREATED,
+        2,
+        715,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """(kind, number, stage) -> Trace, for all of EXPECTED and of a container without a
+    configuration (kind None), and under None that of the bare interpreter."""
+    stand = life.Stand()
+    found = {None: trace.of(stand.interpreter().argv, "/dev/null")}
+    for kind, number in sorted({key[:2] for key in EXPECTED}) + [(None, 0)]:
+        for stage, command in stand.life(kind, number).calls.items():
+            found[kind, number, stage] = trace.of(command.argv, command.stdin)
+    stand.close()
+    return found
+
+
+@pytest.fixture(params=EXPECTED, ids=lambda key: "-".join(map(str, key)))
+def case(request, traces):
+    """The Trace of a stage, that of the bare interpreter, and what is expected."""
+    return traces[request.param], traces[None], EXPECTED[request.param]
+
+
+def test_modules(case):
+    found, _, (modules, _, _, _) = case
+    names = {name[len("nri_hook/") :] for name in trace.modules(found, TOP) if "/" in name}
+    assert names == modules
+
+
+def test_files(case):
+    found, bare, (_, files, _, _) = case
+    assert {name_of(path) for path in found.opened} - {name_of(p) for p in bare.opened} == files
+
+
+def test_processes(case):
+    found, _, (_, _, processes, _) = case
+    assert found.processes == processes
+
+
+def test_system_calls(case):
+    found, bare, (_, _, _, limit) = case
+    number = found.total() - bare.total()
+    assert number <= limit * (1 + TOLERANCE), dict((found.calls - bare.calls).most_common())
+    # What became cheaper shall stay so.
+    assert number >= limit * (1 - 2 * TOLERANCE), f"expected {limit}, now {number}"
+
+
+@pytest.mark.parametrize("stage", life.STAGES)
+def test_a_stage_with_nothing_to_do_starts_no_interpreter(traces, stage):
+    found = traces[None, 0, stage]
+    assert found.processes == 0
+    assert not [path for path in found.opened if "python" in path]
+
+
+def test_a_plugin_opens_no_more_files_than_it_has_to(traces):
+    """Its own, the folders that lead to it, and the record."""
+    one, two = (traces[noops.NATIVE, n, "createRuntime"].opened for n in (1, 2))
+    more = collections.Counter(map(name_of, two)) - collections.Counter(map(name_of, one))
+    depth = 6
+    assert more == {"WALK": depth, "/proc/self/uid_map": 1, "STATE.new": 1, "/proc/N/stat": 1}
+
+
+def name_of(path):
+    """What a file is called in EXPECTED."""
+    if path.startswith(TOP) or re.search(r"/lib-dynload(/|$)|/(libz|libffi)[^/]*$", path):
+        return "PACKAGE"
+    if "/locale/" in path or path.startswith("/etc/ld.so") or path.startswith("/lib"):
+        return "PACKAGE"
+    path = re.sub(r"/proc/\d+/", "/proc/N/", path)
+    if not path.startswith("/") or path == "/":
+        return "WALK"
+    if path.startswith("/tmp/nri-test-"):
+        if path.endswith("/nri-hook"):
+            return "LAUNCHER"
+        if path.endswith("/config.json"):
+            return "CONFIG"
+        ending = os.path.splitext(path)[1]
+        return f"STATE{ending}" if "/state" in path else path
+    return path
