@@ -11,17 +11,20 @@ SCENES = {
     "v1": "runc on cgroup v1, each hierarchy mounted in the container",
     "v2": "runc on cgroup v2, in a mount namespace of its own where the machine has v1 too",
 }
-MEASUREMENTS = {"chain": chain, "doings": doings, "move": move, "runs": runs, "crowd": crowd}
+MEASUREMENTS = {
+    **{"chain": chain, "doings": doings, "move": move},
+    **{"runs": runs, "crowd": crowd, "grace": grace},
+}
 # Where the time of a missed target goes, by a part of its name; each was looked at with
 # `perf stat -e task-clock,page-faults`, `strace -f` and `-X importtime`.
 REASONS = {
     "each native plugin": "The rest is the hook's own part: the record is written and renamed"
     " before each call, the plugin's file is found anew and its owners are checked from / down, and"
     " payload and answer go through three pipes (some 90 system calls).",
-    "each hosted plugin": "Page faults: after the fork, the child touches about 300 pages and the"
-    " hook itself as many, at 3 to 5 us each; starting and reaping a child that does nothing is"
-    " half of the target already. Compiling the plugin is a quarter of it where no compiled file"
-    " lies beside it.",
+    "each hosted plugin": "Page faults: after the fork, the child touches some 400 pages and the"
+    " hook itself some 300, at 3 to 5 us each; starting and reaping a child that does nothing is"
+    " more than half of the target already. Compiling the plugin is a third of it where no compiled"
+    " file lies beside it.",
     "three hosted": "As for each hosted plugin.",
     "a config.json": "Decoding: it has 4300 objects and lists; each object becomes a dictionary,"
     " which is looked at for a key that stands twice, and all are looked through for their depth.",
@@ -36,6 +39,7 @@ REASONS = {
     "poststart with nothing": "The same.",
     "poststop with nothing": "The same.",
     "peak memory": "The code of the modules.",
+    "the first write of a move": "The grace period is paid; see the last section.",
     "more than its bare writes": "About 300 control files are read on v1, in ten hierarchies.",
 }
 
