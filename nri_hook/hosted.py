@@ -43,7 +43,7 @@ def start(path: str, fds: "tuple[int, int, int]") -> int:
     removed = [name for name in os.environ if name not in environment]
     added = {n: value for n, value in environment.items() if os.environ.get(n) != value}
     # But for SIGPIPE, which every interpreter ignores.
-    ignored = [n for n in process.SIGNALS - {_signal.SIGPIPE} if _is_ignored(n)]
+    changed = [n for n in process.SIGNALS - {_signal.SIGPIPE} if _is_changed(n)]
     try:
         code, streams = _compiled(path), _streams()
         pid = os.fork()
@@ -52,7 +52,7 @@ def start(path: str, fds: "tuple[int, int, int]") -> int:
     if pid == 0:
         status = 1
         try:
-            _settle(fds, end, removed, added, ignored)
+            _settle(fds, end, removed, added, changed)
             sys.stdin, sys.stdout, sys.stderr = streams
             status = _run(path, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
@@ -65,11 +65,12 @@ def _settle(
     end: int,
     removed: "list[str]",
     added: "dict[str, str]",
-    ignored: "list[_signal.Signals]",
+    changed: "list[_signal.Signals]",
 ) -> None:
     """Make of this copy of the hook what a plugin's process is.
 
-    end: above all descriptors. removed, added: of the environment. ignored: signals that are.
+    end: above all descriptors. removed, added: of the environment. changed: signals with a
+    handler, or ignored.
     """
     # The launcher has turned it off. Its first search would write into every object of the hook,
     # and so copy every page of it; none of those is the plugin's.
@@ -84,8 +85,11 @@ def _settle(
         del os.environ[name]
     for name, value in added.items():
         os.environ[name] = value
-    for signal in ignored:
+    for signal in changed:
         _signal.signal(signal, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    if "atexit" in sys.modules:  # a client's, which are to run once, at its own end
+        sys.modules["atexit"]._clear()
 
 
 def _streams() -> "tuple[TextIO, TextIO, TextIO]":
@@ -98,8 +102,9 @@ def _streams() -> "tuple[TextIO, TextIO, TextIO]":
     )
 
 
-def _is_ignored(signal: "_signal.Signals") -> bool:
-    return _signal.getsignal(signal) == _signal.SIG_IGN  # type: ignore[no-any-return]
+def _is_changed(signal: "_signal.Signals") -> bool:
+    usual = (None, _signal.SIG_DFL, _signal.default_int_handler)
+    return _signal.getsignal(signal) not in usual
 
 
 def _run(path: str, code: "Optional[CodeType]") -> int:

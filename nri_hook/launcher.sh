@@ -5,6 +5,7 @@
 # nothing to do: no plugin is configured, or the container has no record. That is found out here, at
 # a fraction of what starting Python costs; in any doubt Python goes on. stdin is read to its end,
 # since crun writes it in one go and fails where nobody does.
+set +f # a shell may be told otherwise by SHELLOPTS
 conf=/etc/nri state=/run/nri-hook clear=yes flag=stage
 for word do
   case $flag in
@@ -42,6 +43,7 @@ yescreateRuntime | yesprecreate)
   for file in "$conf"/resource.d/*.conf "$conf/conf.json"; do
     [ ! -e "$file" ] && [ ! -L "$file" ] || clear=
   done
+  [ -z "$clear" ] || PATH=$PATH:/usr/bin:/bin # of a hook file it can be anything
   case $clear$1 in
   yescreateRuntime) exec cat >/dev/null ;;
   yesprecreate) exec cat ;; # what it prints is the config
@@ -69,13 +71,20 @@ yespoststart | yespoststop)
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done
+  if [ "$state" = /run/nri-hook ]; then # in a user namespace they are elsewhere
+    read -r inside outside count 2>/dev/null </proc/self/uid_map
+    [ "$inside $outside $count" = "0 0 4294967295" ] || clear=
+  fi
   if [ -e "$state" ]; then
     [ -d "$state" ] && [ -O "$state" ] && [ -w "$state" ] || clear=
   fi
   [ -z "$clear" ] || exit 0
-  exec @PYTHON@ -IS "$0" "$@" <<STATE
+  # A shell may need a file for this, and have no room for it; without `command` it would end with
+  # 1, for which the runtimes kill the container.
+  command exec @PYTHON@ -IS "$0" "$@" <<STATE
 $text
 STATE
+  exit 0
   ;;
 esac
 exec @PYTHON@ -IS "$0" "$@"

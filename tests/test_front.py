@@ -43,7 +43,7 @@ class Front:
         if shell:
             self.words = [shell, *(["sh"] if shell.endswith("busybox") else []), self.path]
 
-    def __call__(self, stage, stdin, *flags, **options):
+    def __call__(self, stage, stdin, *flags, environment=None, **options):
         for name in ("called", "stdin"):
             if os.path.exists(f"{self.folder}/{name}"):
                 os.unlink(f"{self.folder}/{name}")
@@ -55,7 +55,7 @@ class Front:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin"},
+            env={"PATH": "/usr/bin:/bin"} if environment is None else environment,
             **options,
         )
         self.out, err = process.communicate(data, timeout=30)
@@ -108,6 +108,16 @@ def test_with_a_configuration_it_does(front, name):
     for stage in ("createRuntime", "precreate"):
         assert front(stage, STATE)[2] == stage
         assert json.loads(front.stdin) == STATE and front.out == b""
+
+
+def test_the_environment_decides_nothing(front):
+    environment = {"SHELLOPTS": "noglob", "PATH": "/nothing", "IFS": "/"}
+    assert front("createRuntime", STATE, environment=environment) is None
+    front.touch(f"{front.conf}/resource.d/a.conf")
+    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    for stage in ("createRuntime", "poststop"):
+        environment["PATH"] = "/usr/bin:/bin"
+        assert front(stage, STATE, environment=environment)[2] == stage
 
 
 AFTER = pytest.mark.parametrize("stage", ["poststart", "poststop"])

@@ -77,7 +77,7 @@ def _carried(step: Step, config: Config) -> list[Change]:
 
 def _fresh(step: Step, names: list[str]) -> dict[str, str]:
     """The settings of a cgroup that was just made where the old one is."""
-    folder = step.old + SAMPLE
+    folder = f"{step.old}{SAMPLE}-{os.getpid()}"
     os.mkdir(folder)
     folders.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
     try:
