@@ -1,8 +1,8 @@
 """A Python plugin without an interpreter of its own: it runs in a forked child of the hook.
 
-Starting an interpreter costs ten times what such a child does. For the plugin nothing differs: a
-process with its own session, pipes, environment and umask, the payload on stdin and the answer on
-stdout. nri_hook.skel is loaded already. It may import the standard library and what lies beside
+Starting an interpreter costs several times what such a child does. For the plugin nothing differs:
+a process with its own session, pipes, environment and umask, the payload on stdin and the answer
+on stdout. nri_hook.skel is loaded already. It may import the standard library and what lies beside
 nri_hook or its dependencies; .pth files are not read.
 """
 
