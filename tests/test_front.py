@@ -13,6 +13,9 @@ from support.users import as_user
 
 from nri_hook import launcher, record
 
+# All of its shells are here.
+pytestmark = pytest.mark.hostonly
+
 ID = "0123456789abcdef" * 4
 STATE = {"ociVersion": "1.0.2-dev", "id": ID, "pid": 7, "status": "stopped", "bundle": "/b"}
 PYTHON = """#!/bin/sh

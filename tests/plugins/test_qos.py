@@ -106,6 +106,7 @@ def test_a_container_that_is_in_its_class(scene, node, runc):
     assert case.files("ls") == expected(case, "ls")
 
 
+@pytest.mark.hostonly
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
@@ -296,6 +297,7 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
         remover.wait()
 
 
+@pytest.mark.hostonly
 @pytest.mark.parametrize(
     ("conf", "message"),
     [
@@ -342,6 +344,7 @@ def test_a_default_that_is_no_class():
         assert said == f'conf: /{key}: expected one of the classes ls, found "be"'
 
 
+@pytest.mark.hostonly
 @pytest.mark.parametrize("conf", schema("qos")["examples"])
 def test_the_examples_of_the_schema(conf):
     assert fits("qos", conf)
