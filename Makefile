@@ -9,7 +9,7 @@ demo: need-demo .venv/installed
 	@.venv/bin/python demo/run
 
 test: need-test .venv/tools
-	.venv/bin/python -m pytest -n 2 --timeout 120 -m "not guest and not tcg and not v1"
+	.venv/bin/python -m pytest -n 3 --timeout 120 -m "not guest and not tcg and not v1"
 
 test-guest:
 	@tests/need python3

@@ -80,7 +80,7 @@ class Scene:
                 mounts = (line.split(" ") for line in _text(f"/proc/{pid}/mountinfo").splitlines())
                 texts += [fields[3] for fields in mounts if fields[4] == "/"]
                 is_zombie = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "Z"
-            except OSError:
+            except (OSError, IndexError):  # it ends: its files are not there, empty, or cut off
                 continue
             # A zombie is for the machine's first process to reap, which takes its time here.
             if not is_zombie and any(map(self._is_ours, texts)):
