@@ -9,12 +9,12 @@ nri_hook or its dependencies; .pth files are not read.
 import _frozen_importlib_external as bootstrap
 import _signal  # type: ignore[import-not-found]
 import gc
-import marshal
 import os
 import sys
 
 from nri_hook import (
     process,
+    quick,
     skel,  # noqa: F401, for the plugin, which imports it at its first line
     trust,
 )
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Optional, TextIO
 
-# The header of a compiled file with the time and size of its source (PEP 552).
-HEADER = 16
-PLAIN = bytes(4)
 # What an interpreter ends with when its last words cannot be written.
 UNWRITTEN = 120
 
@@ -164,15 +161,4 @@ def _compiled(path: str) -> "Optional[CodeType]":
         fd = trust.open_file(bootstrap.cache_from_source(path))
     except (HookError, OSError):  # none, or one that others could have written
         return None
-    with open(fd, "rb") as file:
-        data = file.read()
-    source = int(status.st_mtime), status.st_size
-    expected = bootstrap.MAGIC_NUMBER + PLAIN
-    expected += b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in source)
-    if data[:HEADER] != expected:
-        return None
-    try:
-        code: "CodeType" = marshal.loads(data[HEADER:])
-    except (EOFError, ValueError, TypeError):  # cut off
-        return None
-    return code
+    return quick.read(fd, status)

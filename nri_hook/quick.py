@@ -67,6 +67,11 @@ def compiled(source: str, cached: str) -> "Optional[CodeType]":
         fd = os.open(cached, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    return read(fd, status)
+
+
+def read(fd: int, source: os.stat_result) -> "Optional[CodeType]":
+    """The code in an open compiled file, None unless it is of this source; the file is closed."""
     try:
         data = part = os.read(fd, CHUNK)
         while len(part) == CHUNK:
@@ -74,7 +79,7 @@ def compiled(source: str, cached: str) -> "Optional[CodeType]":
             data += part
     finally:
         os.close(fd)
-    numbers = int(status.st_mtime), status.st_size
+    numbers = int(source.st_mtime), source.st_size
     stamp = b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers)
     if data[:HEADER] != KIND + stamp:
         return None
