@@ -42,15 +42,15 @@ class Home:
         for file in settings:
             if not self.has(file):
                 raise self.lacks(control, file)
-        if self.unit:
+        for folder in self.folders:
+            for file, text in settings.items():
+                _write(control, f"{folder}/{file}", text)
+        if self.unit:  # last: a unit would keep what the kernel has refused
             from nri_hook.cgroups import systemd, unit_properties
 
             wanted = unit_properties.of(settings)
             if wanted:
                 systemd.set_properties(self.unit, wanted)
-        for folder in self.folders:
-            for file, text in settings.items():
-                _write(control, f"{folder}/{file}", text)
 
     def lacks(self, control: str, file: str) -> ControlError:
         """The error for a file that is not there."""
