@@ -91,7 +91,8 @@ class Client:
             chain.invoke(request, time.monotonic() + self._timeout, lambda: None)
         except HookError:
             if request["state"] in (State.SETUP, State.CREATE):
-                gone = dict(request, state=State.DELETE, pid=skel.NO_PID)
+                spec = request["spec"]
+                gone = payload.deletion(request, spec["cgroupsPath"], spec["cgroups"])
                 chain.delete(gone, time.monotonic() + self._timeout)
             raise
         return chain.results

@@ -186,12 +186,13 @@ class _Running:
 
     def _serve_ready(self, pause: float) -> bool:
         """Wait at most `pause` seconds, move what can be moved; whether anything was."""
-        outputs = [fd for fd in (self.stdout, self.stderr) if fd in self.open]
-        inputs = [fd for fd in (self.stdin,) if fd in self.open]
-        waiting = [self.exit] if self.exit >= 0 and self.outcome.status is None else []
-        readable, writable, _ = select.select(outputs + waiting, inputs, [], pause)
+        poll = select.poll()  # select(2) would take no descriptor above 1023, as a client may have
+        for fd in self.open:
+            poll.register(fd, select.POLLOUT if fd == self.stdin else select.POLLIN)
+        if self.exit >= 0 and self.outcome.status is None:
+            poll.register(self.exit, select.POLLIN)
         served = False
-        for fd in readable + writable:
+        for fd, _ in poll.poll(pause * 1000):
             if fd != self.exit and self.size <= MAX_OUTPUT:
                 served = True
                 if not self._serve(fd):

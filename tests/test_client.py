@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -80,12 +81,15 @@ def test_delete_goes_backward_and_to_all(node, client):
 
 
 @pytest.mark.parametrize("state, undone", [(State.CREATE, True), (State.UPDATE, False)])
-def test_the_first_failure_ends_it(node, client, state, undone):
+def test_the_first_failure_ends_it(node, client, sleeper, state, undone):
     script = {state: {"result": {"error": "no room"}}}
     plugins = node.plugin("first"), node.plugin("bad", script), node.plugin("last")
     with pytest.raises(HookError, match="plugin bad: says: no room") as caught:
-        client(*plugins).invoke(Task("redis", NO_PID, CONFIG), state)
+        client(*plugins).invoke(Task("redis", sleeper, CONFIG), state)
     assert caught.value.plugin == "bad"
+    for call in plugins[0].calls("delete"):
+        payload = call["payload"]
+        assert (payload["pid"], payload["spec"]["namespaces"]) == (-1, {})
     deleted = [("bad", "delete"), ("first", "delete")] if undone else []
     assert node.calls() == [("first", state), ("bad", state), *deleted]
 
@@ -127,6 +131,23 @@ assert os.path.isdir(kept.name)
     assert (done.returncode, done.stderr) == (0, "")
     (call,) = notes(f"{node.played}/some", "call")
     assert (call["blocked"], call["ignored"]) == (0, 0)
+
+
+def test_a_caller_with_many_descriptors(node, client):
+    """More than select(2) can name."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("this machine allows too few of them")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    plugins = node.plugin("first"), node.plugin("second", hosted=True)
+    fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(1200)]
+    try:
+        results = client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.UPDATE)
+    finally:
+        for fd in fds:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [result.plugin for result in results] == ["first", "second"]
 
 
 def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
