@@ -10,11 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.podman import alone
 from test_install import CGROUPS, ROOT, one_line, remove_cgroup, shown_files, tree, well
 
 STAGES = ("precreate", "createRuntime", "poststart", "poststop")
@@ -548,12 +548,7 @@ def podman(machine: Machine, tmp_path: Path) -> Any:
     rootfs = tmp_path / "rootfs"
     (rootfs / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", rootfs / "bin")
-    # podman takes no runroot of more than 50 characters.
-    with tempfile.TemporaryDirectory(prefix="nri-test-") as short:
-        command = ["podman", *(f"--{name}={short}/{name}" for name in ("root", "runroot"))]
-        command += [f"--tmpdir={short}/tmp", "--storage-driver=vfs"]
-        command += ["--cgroup-manager=cgroupfs", "--runtime=runc", "run", "--rm"]
-        command += ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=none"]
+    with alone() as command:
         command += ["--cgroup-parent=/nri-test-engines", "--rootfs", f"{rootfs}"]
 
         def run(*args: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.podman import alone
 
 from nri_hook.cli.install import closed_to_others
 
@@ -727,12 +728,7 @@ def test_podman_reads_the_hook_files(tmp_path: Path, node: list[object]) -> None
     bundle = make_bundle(tmp_path / "bundle")
     hooks = tmp_path / "hooks.d"
     well(nri_hook("install", "--hooks-dir", hooks, *node))
-    # podman takes no runroot of more than 50 characters.
-    with tempfile.TemporaryDirectory(prefix="nri-test-") as short:
-        command = ["podman", *(f"--{name}={short}/{name}" for name in ("root", "runroot"))]
-        command += [f"--tmpdir={short}/tmp", "--storage-driver=vfs", f"--hooks-dir={hooks}"]
-        command += ["--cgroup-manager=cgroupfs", "--runtime=runc", "run", "--rm"]
-        command += ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=none"]
+    with alone([f"--hooks-dir={hooks}"]) as command:
         command += [f"--cgroup-parent=/{MINE}", "--rootfs", f"{bundle}/rootfs"]
         command += ["/bin/busybox", "echo", "it ran"]
         run = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -13,10 +13,11 @@ import sys
 import time
 
 import pytest
-from support import cgroups
+from support import cgroups, public
 from support.bundle import LOOP, make_rootfs
 from support.commands import read, run
 from support.namespaces import MountNamespace
+from support.node import TOP
 
 # All pass in the guests too, which have time for the few that depend most on the runtime.
 hostonly = pytest.mark.hostonly
@@ -397,17 +398,6 @@ class User:
         self.mounts.close()
 
 
-def interpreter_for_all():
-    """An interpreter that other users can run."""
-    mine = os.path.realpath(sys.executable)
-    folder = os.path.dirname(mine)
-    while folder != "/":
-        if not os.stat(folder).st_mode & 0o001:
-            return shutil.which("python3", path="/usr/bin:/bin")
-        folder = os.path.dirname(folder)
-    return mine
-
-
 @pytest.fixture
 def user(scene):
     user = User(scene)
@@ -420,7 +410,8 @@ def install_for_all(node, errors):
     node.install()
     text = read(node.launcher)
     with open(node.launcher, "w") as file:
-        file.write(text.replace(os.path.realpath(sys.executable), interpreter_for_all()))
+        text = text.replace(os.path.realpath(sys.executable), public.python())
+        file.write(text.replace(TOP, public.top()))
     for name in os.listdir(node.hooks_dir):
         path = f"{node.hooks_dir}/{name}"
         document = json.loads(read(path))
@@ -435,7 +426,7 @@ def install_for_all(node, errors):
 
 
 @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
-@pytest.mark.skipif(not interpreter_for_all(), reason="needs a python3 that every user can run")
+@pytest.mark.skipif(not public.python(), reason="needs a python3 that every user can run")
 def test_rootless_podman(scene, node, user, log):
     notes = f"{node.folder}/notes"
     answer = json.dumps({"cgroupsPath": f"{scene.cgroup}/target"})

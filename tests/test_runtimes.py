@@ -1,6 +1,5 @@
 """What the hook reads off its parent: real processes with a runtime's name and command line."""
 
-import functools
 import itertools
 import os
 import re
@@ -9,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support import public
 from support.users import as_user, in_user_namespace
 
 from nri_hook import runtimes
@@ -36,24 +36,25 @@ if pid == 0:
     os.execv(python, [python, "-IS", "-c", child])
 os.waitpid(pid, 0)
 """
-CHILD = f"""
+CHILD = """
 import sys
-sys.path.append({TOP!r})
+sys.path.append({top!r})
 from nri_hook import runtimes
 caller = runtimes.caller()
 print(ascii((caller.comm, caller.name, caller.root, caller.foreground)))
 """
+OURS = CHILD.format(top=TOP)
 USER = 23456
 
 
-def look(*words, comm=None, cwd="/", python=sys.executable, **environment):
+def look(*words, comm=None, cwd="/", python=sys.executable, child=OURS, **environment):
     """(comm, name, root, foreground) that a child of `words` sees."""
     comm = words[0] if comm is None else comm
     # `p -` takes the program from stdin; an argument fills the rest of the room.
     room = sum(len(os.fsencode(word)) + 1 for word in words) - len("p - ")
     assert room >= 1, f"{words} is too short"
     environment = {"PATH": os.environ["PATH"], **environment}
-    environment["NRI_TEST"] = ascii((words, comm, cwd, python, CHILD))
+    environment["NRI_TEST"] = ascii((words, comm, cwd, python, child))
     done = subprocess.run(
         ["p", "-", "x" * (room - 1)],
         executable=python,
@@ -198,25 +199,9 @@ def test_crun_itself_says_so(scene):
 
 def as_rootless(enter, *words, **environment):
     """The root that it has there."""
-    python = python_for(enter)
-    return enter(USER, lambda: root(*words, python=python, **environment))
-
-
-@functools.cache
-def python_for(enter):
-    """An interpreter that the user may run; ours may lie in root's home."""
-    for python in filter(None, (sys.executable, shutil.which("python3", path="/usr/bin:/bin"))):
-        if enter(USER, functools.partial(runs, python)):
-            return python
-    pytest.skip("no Python here is for every user")
-
-
-def runs(python):
-    try:
-        subprocess.run([python, "-IS", "-c", ""], check=True, stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
+    python = public.python() or pytest.skip("no Python here is for every user")
+    child = CHILD.format(top=public.top())
+    return enter(USER, lambda: root(*words, python=python, child=child, **environment))
 
 
 @pytest.mark.parametrize("name", ["runc", "crun"])

@@ -16,7 +16,7 @@ int main(void) {
   return write(1, "{}", 2) == 2 ? 0 : 1;
 }
 """
-SH = "#!/bin/sh\ncat >/dev/null\necho '{}'\n"
+SH = "#!/bin/sh\necho '{}'\nexec cat >/dev/null\n"
 # The same file hosted, and with a first line as an executable.
 HOSTED = """\
 from nri_hook import skel

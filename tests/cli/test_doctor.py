@@ -527,7 +527,7 @@ def test_what_crio_reads(patient):
     text = patient.path(hook_file("poststop", SHARED)).read_text()
     patient.write(FOREIGN, text.replace("poststop", "precreate").replace('"nri-hook"', '"x"'))
     cause, _ = patient.doctor().find("fail", FOREIGN)
-    assert '/stages/0: expected one of ' in cause and cause.endswith("; CRI-O does not start")
+    assert "/stages/0: expected one of " in cause and cause.endswith("; CRI-O does not start")
 
 
 @hostonly
@@ -619,6 +619,8 @@ def test_somebody_else_than_root_gets_an_answer_too(scene):
         os.environ["XDG_CONFIG_HOME"] = home
         with contextlib.redirect_stdout(io.StringIO()) as out:
             return main(["doctor"]), out.getvalue()
+
+    from nri_hook.cli import doctor  # noqa: F401, which may lie in root's home
 
     report = Report(*as_user(12345, look))
     assert report.status == 1
