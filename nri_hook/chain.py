@@ -49,7 +49,7 @@ class Chain:
 
     def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
         self.entries = entries
-        self.folders = folders
+        self.folders = program.Folders(folders)
         self.calls: "list[Call]" = []
         self.notes: "list[str]" = []
         self.called: "list[int]" = []
@@ -106,7 +106,7 @@ class Chain:
     ) -> "dict[str, Any]":
         """Call one plugin; its checked answer. Raises HookError."""
         entry = self.entries[index]
-        found = program.find(entry.type, self.folders)
+        found = self.folders.find(entry.type)
         now = time.monotonic()
         if now >= deadline:
             raise HookError("no time is left for it", plugin=entry.type)

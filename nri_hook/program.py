@@ -6,22 +6,32 @@ import os
 from nri_hook import process, trust
 from nri_hook.errors import HookError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
 # A file that ends in this is Python for a child of ours (hosted.py), and needs no x bit.
 HOSTED = ".py"
 
 
 class Program:
-    """type: of the plugin. path: of its file. hosted: whether it is a hosted Python plugin."""
+    """type: of the plugin. path: of its file. hosted: whether it is a hosted Python plugin.
+    folder: the one that it lies in, None as long as that was not checked."""
 
-    def __init__(self, type: str, path: str, hosted: bool) -> None:
+    def __init__(
+        self, type: str, path: str, hosted: bool, folder: "Optional[trust.Folder]" = None
+    ) -> None:
         self.type = type
         self.path = path
         self.hosted = hosted
+        self.folder = folder
 
     def check(self) -> None:
         """Raise HookError where it cannot be run, or others than root could have written it."""
         try:
-            fd = trust.open_file(self.path)
+            if self.folder is None:
+                self.folder = trust.Folder(os.path.dirname(self.path))
+            fd = self.folder.open_file(os.path.basename(self.path))
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None
         except OSError as error:
@@ -39,24 +49,39 @@ class Program:
                 return process.run(self.path, [self.path, "invoke"], stdin, deadline)
             from nri_hook import hosted
 
-            return process.attend(lambda fds, end: hosted.start(self.path, fds), stdin, deadline)
+            return process.attend(
+                lambda fds, end: hosted.start(self.path, self.folder, fds), stdin, deadline
+            )
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None
 
 
-def find(type: str, folders: "list[str]") -> Program:
-    """The program of a plugin: in the first of `folders` that has one, TYPE before TYPE.py.
+class Folders:
+    """Plugin folders, in order. What leads to each is checked once."""
 
-    Raises HookError where there is none, or none that may be run.
-    """
-    for folder in folders:
-        for suffix in ("", HOSTED):
-            path = os.path.join(folder, type + suffix)
-            if os.path.lexists(path):
-                program = Program(type, path, suffix == HOSTED)
-                program.check()
-                return program
-    raise HookError(f"not found in {', '.join(folders)}", plugin=type)
+    def __init__(self, paths: "list[str]") -> None:
+        self.paths = paths
+        self._checked: "dict[str, Optional[trust.Folder]]" = {}
+
+    def find(self, type: str) -> Program:
+        """The program of a plugin: in the first folder that has one, TYPE before TYPE.py.
+
+        Raises HookError where there is none, or none that may be run.
+        """
+        for folder in self.paths:
+            for suffix in ("", HOSTED):
+                path = os.path.join(folder, type + suffix)
+                if os.path.lexists(path):
+                    program = Program(type, path, suffix == HOSTED, self._checked.get(folder))
+                    program.check()
+                    self._checked[folder] = program.folder
+                    return program
+        raise HookError(f"not found in {', '.join(self.paths)}", plugin=type)
+
+
+def find(type: str, folders: "list[str]") -> Program:
+    """The same for one plugin alone."""
+    return Folders(folders).find(type)
 
 
 def at(path: str) -> Program:

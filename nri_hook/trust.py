@@ -5,10 +5,15 @@ change an entry of a folder that only its owner may write, so a path that was wa
 still leads to the same file afterwards.
 """
 
+import errno
 import os
 import stat
 
 from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
 
 LINKS = 40
 
@@ -21,6 +26,13 @@ class _Walk:
         self.owners = {0, os.geteuid()}
         self.unmapped = _overflow_uid() if in_user_namespace() else -1
         self.sticky = False
+
+    def further(self, path: str) -> "_Walk":
+        """The same walk, for what lies in the folder that it has come to."""
+        walk = _Walk.__new__(_Walk)
+        walk.path = path
+        walk.owners, walk.unmapped, walk.sticky = self.owners, self.unmapped, self.sticky
+        return walk
 
     def check(self, status: os.stat_result, what: str, name: str) -> None:
         """Raise HookError unless `status` is of something that only a trusted owner can change.
@@ -68,7 +80,57 @@ def open_file(path: str) -> int:
 
     Returns a descriptor. Raises HookError, or OSError where it cannot be opened.
     """
-    walk = _Walk(path)
+    return _go(_Walk(path), is_file=True)
+
+
+class Folder:
+    """A folder whose files nobody else can have written, for any number of them.
+
+    The way to it is walked once: what only root can change stays as safe as it is.
+    """
+
+    def __init__(self, path: str) -> None:
+        """path: absolute. Raises HookError, or OSError where it cannot be opened."""
+        self.path = path
+        self._walk = _Walk(path)
+        folder = _go(self._walk, is_file=False)
+        try:
+            self._check_closed(folder)
+        finally:
+            os.close(folder)
+
+    def inner(self, name: str) -> "Folder":
+        """The folder `name` in this one, which must be no link. Raises as the class does."""
+        inner = Folder.__new__(Folder)
+        inner.path = os.path.join(self.path, name)
+        inner._walk = self._walk.further(inner.path)
+        folder = os.open(inner.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            inner._walk.check(os.fstat(folder), "folder", name)
+            inner._check_closed(folder)
+        finally:
+            os.close(folder)
+        return inner
+
+    def open_file(self, name: str) -> int:
+        """What open_file() gives for the file `name` in it, and raises."""
+        path = os.path.join(self.path, name)
+        try:
+            return _open_regular(self._walk.further(path), None, path)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        return open_file(path)  # a link, to wherever
+
+    def _check_closed(self, folder: int) -> None:
+        if os.fstat(folder).st_mode & 0o022:  # /tmp, say
+            raise HookError("the folder of this file may be written by others", path=self.path)
+
+
+def _go(walk: _Walk, is_file: bool) -> int:
+    """Walk from / to the end of the path, checking all; a descriptor of what is there: of a file,
+    opened for reading, or of a folder."""
+    path = walk.path
     folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
         walk.check(os.fstat(folder), "folder", "/")
@@ -77,7 +139,7 @@ def open_file(path: str) -> int:
         while len(parts) > 0:
             name = parts.pop(0)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            last = not parts
+            last = is_file and not parts
             if last and os.fstat(folder).st_mode & 0o022:
                 raise HookError("the folder of this file may be written by others", path=path)
             if stat.S_ISLNK(status.st_mode):
@@ -94,9 +156,11 @@ def open_file(path: str) -> int:
             else:
                 folder = _enter(folder, name)
                 walk.check(os.fstat(folder), "folder", name)
+        if is_file:
+            raise HookError("expected a regular file", path=path)
+        return os.dup(folder)
     finally:
         os.close(folder)
-    raise HookError("is a folder, expected a file", path=path)
 
 
 def _parts(path: str) -> "list[str]":
@@ -109,14 +173,14 @@ def _enter(folder: int, name: str) -> int:
     return inner
 
 
-def _open_regular(walk: _Walk, folder: int, name: str) -> int:
+def _open_regular(walk: _Walk, folder: "Optional[int]", name: str) -> int:
     # O_NONBLOCK: a fifo in the place of the file must not hold the hook.
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise HookError("expected a regular file", path=walk.path)
-        walk.check(status, "file", name)
+        walk.check(status, "file", os.path.basename(name))
     except BaseException:
         os.close(fd)
         raise

@@ -62,9 +62,29 @@ def tree(scene):
     return Tree(scene.folder)
 
 
+def by_folder(path):
+    """The same where the folder is looked at first, as for several files in it."""
+    folder, _, name = path.rpartition("/")
+    return trust.Folder(folder or "/").open_file(name)
+
+
 def opened(path):
-    """The text of the file, which the descriptor stands at the start of."""
-    fd = trust.open_file(path)
+    """The text of the file, which the descriptor stands at the start of, opened both ways; or what
+    both raise."""
+    by_path, in_folder = (_outcome(way, path) for way in (trust.open_file, by_folder))
+    if isinstance(by_path, Exception):
+        assert type(in_folder) is type(by_path)
+        assert not isinstance(by_path, HookError) or in_folder.args == by_path.args
+        raise by_path
+    assert in_folder == by_path
+    return by_path
+
+
+def _outcome(way, path):
+    try:
+        fd = way(path)
+    except (HookError, OSError) as error:
+        return error
     try:
         assert os.fstat(fd).st_ino == os.stat(path).st_ino
         assert not os.get_inheritable(fd)
@@ -220,7 +240,7 @@ def test_no_regular_file(tree):
     os.mkfifo(tree.path("a/fifo"), 0o644)
     refused(tree.path("a/fifo"), "expected a regular file")
     refused(tree.make_folder("a/folder"), "expected a regular file")
-    refused("/", "expected a file")
+    refused("/", "expected a regular file")
     refused("/dev/null", "expected a regular file")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(tree.path("a/socket"))
@@ -234,7 +254,7 @@ def test_what_is_not_there(tree):
     before = os.listdir("/proc/self/fd")
     for name in ("missing", "missing/file", "a/b/missing", "dangling"):
         with pytest.raises(FileNotFoundError):
-            trust.open_file(tree.path(name))
+            opened(tree.path(name))
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -243,6 +263,29 @@ def test_a_file_in_the_place_of_a_folder(tree):
     for name in ("a/b", "a/.."):
         with pytest.raises(NotADirectoryError):
             opened(tree.path(name))
+
+
+def test_a_folder_in_a_folder(tree):
+    tree.make("a/b/file")
+    outer = trust.Folder(tree.path("a"))
+    fd = outer.inner("b").open_file("file")
+    assert os.read(fd, 100) == b"text"
+    os.close(fd)
+    tree.make_folder("a/open", 0o757)
+    tree.make_folder("a/sticky", 0o1777)
+    tree.make_folder("a/other", uid=STRANGER)
+    tree.link("a/link", "b")
+    for name, why in (
+        ("open", "folder open may be written by others"),
+        ("sticky", "the folder of this file may be written by others"),
+        ("other", f"folder other belongs to uid {STRANGER}"),
+    ):
+        with pytest.raises(HookError, match=why) as caught:
+            outer.inner(name)
+        assert caught.value.path == tree.path(f"a/{name}")
+    for name in ("link", "missing", "b/file"):
+        with pytest.raises(OSError):
+            outer.inner(name)
 
 
 def test_a_user_is_trusted_by_himself_alone(tree):
