@@ -3,7 +3,6 @@
 import time
 
 from nri_hook import payload
-from nri_hook.cgroups import places
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -93,7 +92,7 @@ class Creation:
     def run(self, deadline: float) -> None:
         """Call the chain, then place the container once. Raises HookError, all undone."""
         try:
-            answer = self.chain.invoke(self.request, deadline, self.save)
+            answer = self.chain.invoke(self.request, deadline, self._save_call)
             self.outcome = self._place(answer) if answer else "stays"
             self.save()
             self.mover.settle()
@@ -109,7 +108,7 @@ class Creation:
             dict(
                 self.container.identity(),
                 entries=[entry.document for entry in self.chain.entries],
-                folders=self.chain.folders,
+                folders=self.chain.folders.paths,
                 called=self.chain.called,
                 results=self.chain.results,
                 request=self.request,
@@ -122,8 +121,17 @@ class Creation:
             )
         )
 
+    def _save_call(self) -> None:
+        """Write down that a plugin is about to be called."""
+        if len(self.chain.calls) == 0:
+            self.save()
+        else:
+            self.book.add(called=self.chain.called, results=self.chain.results)
+
     def _place(self, answer: "Answer") -> str:
         """Put the container where the answer says; the outcome."""
+        from nri_hook.cgroups import places
+
         try:
             path = places.normal(answer.cgroups_path, self.container.cgroups_path)
             if path is None:

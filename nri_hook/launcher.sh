@@ -66,8 +66,9 @@ yespoststart | yespoststop)
   esac
   [ ${#id} -le 200 ] || clear= # of a longer one the record has no more
   for file in "$state/$id"-*; do
-    case $file in
+    case $1$file in
     *.log | *.log.cut) ;; # it stays when the record goes
+    poststart*) [ ! -k "$file" ] || clear= ;; # see record.TO_ADOPT
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done

@@ -137,11 +137,20 @@ def test_without_a_record_python_does_not_start(front, stage):
     assert front(stage, STATE) is None
 
 
-@AFTER
 @pytest.mark.parametrize("ending", record.ENDINGS)
-def test_with_a_record_it_does(front, stage, ending):
+def test_with_a_record_it_does(front, ending):
     front.touch(f"{front.state}/{record.name('/run/runc', ID)}{ending}")
-    assert front(stage, STATE)[2] == stage
+    assert front("poststop", STATE)[2] == "poststop"
+    assert json.loads(front.stdin) == STATE
+
+
+def test_after_the_start_only_for_what_was_moved(front):
+    for ending in record.ENDINGS:
+        path = f"{front.state}/{record.name('/run/runc', ID)}{ending}"
+        front.touch(path)
+    assert front("poststart", STATE) is None
+    os.chmod(path, record.TO_ADOPT)
+    assert front("poststart", STATE)[2] == "poststart"
     assert json.loads(front.stdin) == STATE
 
 

@@ -147,6 +147,48 @@ def test_it_is_saved_read_again_and_removed(folder):
     release(book)
 
 
+def test_what_is_added_counts_from_its_end_on(folder):
+    book = opened(folder)
+    book.save(DOCUMENT)
+    book.add(called=[0], more="é\ud800\n")
+    book.add(called=[0, 1])
+    document = dict(DOCUMENT, called=[0, 1], more="é\ud800\n")
+    assert book.document == document == record.read(book.path)
+    with open(book.path, "ab") as file:  # a hook is killed
+        for byte in b'{"called":[0,1,2]}':
+            file.write(bytes([byte]))
+            file.flush()
+            assert record.read(book.path) == document
+        file.write(b"\n")
+    assert record.read(book.path)["called"] == [0, 1, 2]
+    book.save(DOCUMENT)
+    assert record.read(book.path) == DOCUMENT
+    release(book)
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"{", b"\xff", b"1"])
+def test_a_line_that_is_none(folder, line):
+    name = kept(folder)
+    with open(f"{folder}/{name}.json", "ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(HookError, match="is no record"):
+        record.read(f"{folder}/{name}.json")
+
+
+def test_one_of_an_earlier_version(folder):
+    """Without the end of a line."""
+    write(folder, "old-setup.json", b'{"id": "old"}')
+    assert record.read(f"{folder}/old-setup.json") == {"id": "old"}
+
+
+def test_the_mode_tells_poststart(folder):
+    book = opened(folder)
+    for outcome, mode in (("chain", 0o600), ("moved", 0o1600), ("adopted", 0o600)):
+        book.save(dict(DOCUMENT, outcome=outcome))
+        assert stat.S_IMODE(os.stat(book.path).st_mode) == mode
+    release(book)
+
+
 def test_nobody_else_may_read_it(folder):
     umask = os.umask(0)
     try:

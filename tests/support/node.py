@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 
+from nri_hook import record
 from support.commands import Done, read
 from support.plugin import Plugin, notes
 
@@ -108,7 +109,7 @@ class Node:
     def records(self):
         """File name -> document of the records that are there."""
         return {
-            name: json.loads(read(f"{self.state_dir}/{name}"))
+            name: record.read(f"{self.state_dir}/{name}")
             for name in self.left()
             if name.endswith(".json")
         }
