@@ -6,11 +6,11 @@ on stdout. nri_hook.skel is loaded already. It may import the standard library a
 nri_hook or its dependencies; .pth files are not read.
 """
 
-import _frozen_importlib_external as bootstrap
 import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import sys
+import time
 
 from nri_hook import (
     process,
@@ -27,22 +27,25 @@ if TYPE_CHECKING:
 
 # What an interpreter ends with when its last words cannot be written.
 UNWRITTEN = 120
+# But for SIGPIPE, which every interpreter ignores, these are not to be a caller's.
+SIGNALS = process.SIGNALS - {_signal.SIGPIPE}
+USUAL = (None, _signal.SIG_DFL, _signal.default_int_handler)
+CACHE = "__pycache__"
+# Seconds for which a new file may still change without another time or size.
+YOUNG = 2
 
 
-def start(path: str, fds: "tuple[int, int, int]") -> int:
+def start(path: str, folder: "Optional[trust.Folder]", fds: "tuple[int, int, int]") -> int:
     """Start the Python plugin at `path` with these descriptors as 0, 1 and 2; its pid.
 
-    Raises HookError.
+    folder: the one that it lies in, where compiled code beside it can be trusted. Raises HookError.
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
     end = max(map(int, os.listdir("/proc/self/fd"))) + 1
-    environment = process.environment()
-    removed = [name for name in os.environ if name not in environment]
-    added = {n: value for n, value in environment.items() if os.environ.get(n) != value}
-    # But for SIGPIPE, which every interpreter ignores.
-    changed = [n for n in process.SIGNALS - {_signal.SIGPIPE} if _is_changed(n)]
+    removed, added = process.environment_changes()
+    changed = [signal for signal in SIGNALS if _signal.getsignal(signal) not in USUAL]
     try:
-        code, streams = _compiled(path), _streams()
+        code, streams = _compiled(path, folder), _streams()
         pid = os.fork()
     except OSError as error:
         raise HookError(f"cannot be run: {error.strerror}", path=path) from None
@@ -51,7 +54,7 @@ def start(path: str, fds: "tuple[int, int, int]") -> int:
         try:
             _settle(fds, end, removed, added, changed)
             sys.stdin, sys.stdout, sys.stderr = streams
-            status = _run(path, code)
+            status = _run(path, folder, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
             os._exit(status)
     return pid
@@ -89,22 +92,23 @@ def _settle(
         sys.modules["atexit"]._clear()
 
 
+_made: "Optional[tuple[TextIO, TextIO, TextIO]]" = None
+
+
 def _streams() -> "tuple[TextIO, TextIO, TextIO]":
     """sys.stdin, stdout and stderr for whatever the descriptors will be. Not the hook's or a
-    client's own: these may hold what was written or read before the fork."""
-    return (
+    client's own: these may hold what was written or read before the fork. Nothing is on this side
+    of it, so that one set serves for all."""
+    global _made
+    _made = _made or (
         open(0, encoding="utf-8", closefd=False),
         open(1, "w", encoding="utf-8", closefd=False),
         open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False),
     )
+    return _made
 
 
-def _is_changed(signal: "_signal.Signals") -> bool:
-    usual = (None, _signal.SIG_DFL, _signal.default_int_handler)
-    return _signal.getsignal(signal) not in usual
-
-
-def _run(path: str, code: "Optional[CodeType]") -> int:
+def _run(path: str, folder: "Optional[trust.Folder]", code: "Optional[CodeType]") -> int:
     """Run the file as an interpreter runs a script; the exit status. code: of it, if that was
     compiled already."""
     main = type(sys)("__main__")
@@ -112,7 +116,7 @@ def _run(path: str, code: "Optional[CodeType]") -> int:
     sys.modules["__main__"] = main
     sys.argv = [path, "invoke"]
     try:
-        exec(code or _source(path), main.__dict__)
+        exec(code or _compile(path, folder), main.__dict__)
         status = 0
     except SystemExit as error:
         status = _status(error.code)
@@ -148,17 +152,39 @@ def _end(status: int) -> int:
     return status
 
 
-def _source(path: str) -> "CodeType":
-    """The plugin compiled here, where what is wrong with it is said on its own stderr."""
+def _compile(path: str, folder: "Optional[trust.Folder]") -> "CodeType":
+    """The plugin compiled here, where what is wrong with it is said on its own stderr; for the
+    next time it is kept where Python keeps such, if that is possible."""
     with open(path, "rb") as file:
-        return compile(file.read(), path, "exec", dont_inherit=True)
+        source = os.fstat(file.fileno())
+        code: "CodeType" = compile(file.read(), path, "exec", dont_inherit=True)
+    if folder and time.time() - source.st_mtime > YOUNG:
+        _keep(code, source, path, folder)
+    return code
 
 
-def _compiled(path: str) -> "Optional[CodeType]":
+def _keep(code: "CodeType", source: os.stat_result, path: str, folder: trust.Folder) -> None:
+    try:
+        os.mkdir(f"{folder.path}/{CACHE}", 0o755)
+    except OSError:  # it is there, or cannot be
+        pass
+    try:
+        quick.write(code, source, folder.inner(CACHE).path, _cached(path))
+    except (HookError, OSError):  # a read-only file system, say
+        pass
+
+
+def _compiled(path: str, folder: "Optional[trust.Folder]") -> "Optional[CodeType]":
     """The plugin from the file that Python keeps beside it, if that is of this source."""
+    if folder is None:
+        return None
     try:
         status = os.stat(path)
-        fd = trust.open_file(bootstrap.cache_from_source(path))
+        fd = folder.inner(CACHE).open_file(_cached(path))
     except (HookError, OSError):  # none, or one that others could have written
         return None
     return quick.read(fd, status)
+
+
+def _cached(path: str) -> str:
+    return os.path.basename(path)[: -len(".py")] + quick.ENDING

@@ -50,15 +50,18 @@ class Outcome:
 
 def environment() -> "dict[str, str]":
     """The hook's own environment without what makes a loader or an interpreter run other code."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("LD_", "PYTHON")) and name != "BASH_ENV"
-    }
-    clean.setdefault("PATH", PATH)
-    if "LC_CTYPE" in clean and not _was_given("LC_CTYPE"):
-        del clean["LC_CTYPE"]  # Python adds it to its own in the C locale (PEP 538)
+    removed, added = environment_changes()
+    clean = {name: value for name, value in os.environ.items() if name not in removed}
+    clean.update(added)
     return clean
+
+
+def environment_changes() -> "tuple[list[str], dict[str, str]]":
+    """What that has less and what it has more than our own."""
+    removed = [n for n in os.environ if n.startswith(("LD_", "PYTHON")) or n == "BASH_ENV"]
+    if "LC_CTYPE" in os.environ and not _was_given("LC_CTYPE"):
+        removed.append("LC_CTYPE")  # Python adds it to its own in the C locale (PEP 538)
+    return removed, {} if "PATH" in os.environ else {"PATH": PATH}
 
 
 def _was_given(name: str) -> bool:
@@ -219,7 +222,10 @@ class _Running:
         return len(data) > 0
 
     def _is_whole(self) -> bool:
-        """Whether what was read is one whole JSON document: then nobody need be waited for."""
+        """Whether its output ends here, or is one whole JSON document: then nobody need be waited
+        for."""
+        if self.stdout not in self.open:
+            return True
         try:
             strictjson.loads(b"".join(self.chunks))
         except strictjson.JSONError:

@@ -79,12 +79,36 @@ def read(fd: int, source: os.stat_result) -> "Optional[CodeType]":
             data += part
     finally:
         os.close(fd)
-    numbers = int(source.st_mtime), source.st_size
-    stamp = b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers)
-    if data[:HEADER] != KIND + stamp:
+    if data[:HEADER] != _header(source):
         return None
     try:
         code: "CodeType" = marshal.loads(memoryview(data)[HEADER:])
     except (EOFError, ValueError, TypeError):  # cut off
         return None
     return code
+
+
+def write(code: "CodeType", source: os.stat_result, folder: str, name: str) -> None:
+    """Keep the code of this source as the compiled file `name` in `folder`, whole or not at all.
+
+    Raises OSError, also where the file system cannot make a file without a name.
+    """
+    inner = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        with open(fd, "wb") as file:
+            file.write(_header(source) + marshal.dumps(code))
+            file.flush()
+            try:
+                os.unlink(name, dir_fd=inner)
+            except FileNotFoundError:
+                pass
+            # A folder given too, if for nothing, makes it follow links.
+            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=inner, dst_dir_fd=inner)
+    finally:
+        os.close(inner)
+
+
+def _header(source: os.stat_result) -> bytes:
+    numbers = int(source.st_mtime), source.st_size
+    return KIND + b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers)

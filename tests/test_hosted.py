@@ -5,17 +5,20 @@ What goes wrong in one is in test_bad_plugins.py, where both kinds go through th
 
 import compileall
 import glob
+import importlib.util
 import json
 import os
 import shutil
+import stat
 import sys
+import time
 
 import pytest
 from support import cgroups
 from support.commands import read
 from test_bad_plugins import Trial, assert_soon
 
-import nri_hook
+from nri_hook import quick
 
 hostonly = pytest.mark.hostonly
 MIB = 1 << 20
@@ -222,7 +225,7 @@ def test_it_eats_memory(trial):
 def test_its_threads_and_its_end_are_waited_for(trial):
     text = (
         "import atexit, threading, time\n"
-        "atexit.register(print, '{\"metadata\": {\"a\": \"b\"}}')\n"
+        'atexit.register(print, \'{"metadata": {"a": "b"}}\')\n'
         "threading.Thread(target=lambda: (time.sleep(0.3), print(' '))).start()\n"
     )
     assert answers(trial, text)["metadata"] == {"a": "b"}
@@ -280,7 +283,7 @@ class Compiled:
         self.times = os.stat(self.plugin)
 
     def write(self, word):
-        self.trial.node.hosted("bad", f"print('{{\"metadata\": {{\"from\": \"{word:8}\"}}}}')\n")
+        self.trial.node.hosted("bad", f'print(\'{{"metadata": {{"from": "{word:8}"}}}}\')\n')
 
     def same_again(self):
         """Another source, of the same size and time, as the compiled file has it."""
@@ -331,10 +334,70 @@ def test_a_compiled_file_that_cannot_be_trusted_is_not_taken(compiled, name):
     assert compiled.answers() == "source"
 
 
-def test_nothing_is_written_beside_it(trial):
-    assert answers(trial, "print('{}')") == {"plugin": "bad", "version": "0.1"}
-    assert sorted(os.listdir(trial.node.plugin_dir)) == ["bad.py", "first", "last"]
-    assert not glob.glob(f"{os.path.dirname(nri_hook.__file__)}/plugins/*.pyc")
+class Kept:
+    """A hosted plugin with no compiled file beside it, old enough for one to be kept."""
+
+    def __init__(self, trial):
+        self.trial = trial
+        self.folder = f"{trial.node.plugin_dir}/__pycache__"
+        self.write("first")
+
+    def write(self, word, age=10):
+        path = self.trial.node.hosted("bad", f'print(\'{{"metadata": {{"from": "{word}"}}}}\')\n')
+        moment = time.time() - age
+        os.utime(path, (moment, moment))
+
+    answers = Compiled.answers
+
+    def files(self):
+        return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+
+    def status(self):
+        (name,) = self.files()
+        assert name == f"bad{quick.ENDING}"
+        return os.stat(f"{self.folder}/{name}")
+
+
+@pytest.fixture
+def kept(trial):
+    return Kept(trial)
+
+
+def test_its_code_is_kept_for_the_next_time(kept):
+    assert kept.answers() == "first"
+    first = kept.status()
+    assert (first.st_uid, stat.S_IMODE(first.st_mode), first.st_nlink) == (0, 0o644, 1)
+    assert stat.S_IMODE(os.stat(kept.folder).st_mode) == 0o755
+    assert kept.answers() == "first" and kept.status().st_ino == first.st_ino
+    kept.write("second")
+    assert kept.answers() == "second" and kept.status().st_mtime_ns > first.st_mtime_ns
+    code = importlib.util.cache_from_source(f"{kept.trial.node.plugin_dir}/bad.py")
+    assert os.path.samestat(os.stat(code), kept.status())  # where import would look for it too
+
+
+@hostonly
+def test_that_of_a_file_which_may_still_change_is_not_kept(kept):
+    for age in (0, -1000):
+        kept.write("young", age)
+        assert kept.answers() == "young" and kept.files() == []
+
+
+UNKEPT = {
+    "others-may-write-its-folder": lambda k: (os.mkdir(k.folder), os.chmod(k.folder, 0o777)),
+    "a-strangers-folder": lambda k: (os.mkdir(k.folder), os.chown(k.folder, 1000, 1000)),
+    "no-folder": lambda k: open(k.folder, "w").close(),
+    "a-link": lambda k: os.symlink(k.trial.node.folder, k.folder),
+}
+
+
+@hostonly
+@pytest.mark.parametrize("name", UNKEPT)
+def test_where_its_code_is_not_kept(kept, name):
+    UNKEPT[name](kept)
+    before = os.listdir(kept.trial.node.folder)
+    assert kept.answers() == "first"
+    assert name == "a-link" or kept.files() == []
+    assert not [n for n in os.listdir(kept.trial.node.folder) if n not in before and "pyc" in n]
 
 
 @hostonly

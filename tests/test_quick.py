@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from nri_hook import quick
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CODE = f"""
 import sys
@@ -103,3 +105,16 @@ for module in (trust, files):
         for more in ([], ["quick"])
     )
     assert usual == quick and "def open_file" in usual
+
+
+def test_what_is_written_is_read(scene, module):
+    for word in ("second", "third"):  # the second time in the place of the first
+        write(module, f"WORD = {word!r}\n".encode())
+        with open(module) as file:
+            code = compile(file.read(), module, "exec")
+        folder = f"{os.path.dirname(module)}/__pycache__"
+        quick.write(code, os.stat(module), folder, f"one{quick.ENDING}")
+        assert found(module) == [word, QUICK]
+        assert sorted(os.listdir(folder)) == [f"__init__{quick.ENDING}", f"one{quick.ENDING}"]
+    with pytest.raises(FileNotFoundError):
+        quick.write(code, os.stat(module), f"{scene.folder}/missing", "one")
