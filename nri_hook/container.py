@@ -3,7 +3,7 @@
 import os
 
 from nri_hook import init, oci, payload, runtimes, sandbox, trust
-from nri_hook.cgroups import hierarchies, places
+from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError, Left
 
 TYPE_CHECKING = False
@@ -26,15 +26,18 @@ class Container:
         self.init = init.Init(state.pid)
         self.bundle = oci.load_bundle(state, self.caller.root)
         self.membership = hierarchies.membership(state.pid)
-        self.cgroups_path = self.bundle.cgroups_path or places.default_path(
-            state.id, self.membership
-        )
+        self.cgroups_path = self.bundle.cgroups_path or self._default_path()
 
         root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
         try:
             self.rootfs = os.path.realpath(root)
         except ValueError:  # a NUL or half a surrogate pair in it
             raise HookError("is no path", path=root) from None
+
+    def _default_path(self) -> str:
+        from nri_hook.cgroups import places
+
+        return places.default_path(self.id, self.membership)
 
     def request(self, notes: "list[str]") -> "dict[str, Any]":
         """The Request for its creation. notes: gets what is missing in it and why."""

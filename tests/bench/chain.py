@@ -33,7 +33,7 @@ def name_of(kind, count, size=SMALL):
 
 
 PLUGINS = [(kind, count) for kind in (noops.NATIVE, noops.PLAIN) for count in (1, 3, 10)]
-PLUGINS += [(noops.COMPILED, 1), (noops.COMPILED, 10), (noops.EXECUTABLE, 3)]
+PLUGINS += [(noops.EXECUTABLE, 3), (noops.LEAN, 3)]
 
 
 def run(rounds=ROUNDS):
@@ -115,7 +115,9 @@ def each(found, kind, stage="createRuntime"):
 def targets(found):
     """(what, limit, measured) of each target that this measurement decides."""
     bare = unit(found)
-    three = [more(found, name_of(kind, 3), EMPTY) for kind in (noops.PLAIN, noops.EXECUTABLE)]
+    hosted, executable, lean = (
+        more(found, name_of(kind, 3), EMPTY) for kind in (noops.PLAIN, noops.EXECUTABLE, noops.LEAN)
+    )
     large = more(found, name_of(noops.NATIVE, 1, LARGE), name_of(noops.NATIVE, 1))
     yield "createRuntime without plugins, x interpreter", 1.15, ratio(found, NOTHING)
     yield "poststart with nothing to do, x interpreter", 1.0, ratio(found, NOTHING, "poststart")
@@ -123,5 +125,6 @@ def targets(found):
     own = measure.middle(values(found, PLUGIN))
     yield "each native plugin adds, x its own", 1.2, each(found, noops.NATIVE) / own
     yield "each hosted plugin adds, x interpreter", 0.15, each(found, noops.PLAIN) / bare
-    yield "three hosted, x the same three as executables", 0.2, three[0] / three[1]
+    yield "three hosted, x the same three as executables", 0.2, hosted / executable
+    yield "three hosted, x the same three under -IS", 0.2, hosted / lean
     yield "a config.json of 200 KB adds, x interpreter", 0.3, large / bare

@@ -3,8 +3,6 @@
 import json
 import os
 
-from support.node import TOP
-
 from bench import noops
 from bench.scenes import PYTHON
 
@@ -50,7 +48,7 @@ def install(name, node, bundle, target):
         node.configure("mover")
     elif name != OURS[0]:
         number, kind = name.split(" ")[1:]
-        noops.add(node, noops.NATIVE if kind == "native" else noops.PLAIN, int(number), TOP)
+        noops.add(node, noops.NATIVE if kind == "native" else noops.PLAIN, int(number))
 
 
 def _register(path, node, bundle):

@@ -33,7 +33,7 @@ class Stand:
         node = self.scene.node()
         node.install()
         if kind is not None:
-            noops.add(node, kind, count, TOP)
+            noops.add(node, kind, count)
         return Life(self._state(node.folder, size), node.options(), node.launcher)
 
     def other(self, launcher, plugins):

@@ -1,9 +1,11 @@
 """Plugins that do nothing, of each kind that there is."""
 
 import os
-import py_compile
 import shutil
 import subprocess
+import sys
+
+from support.node import TOP
 
 from bench.scenes import PYTHON
 
@@ -23,7 +25,10 @@ from nri_hook import skel
 
 skel.run(lambda request: None, {type!r})
 """
-NATIVE, PLAIN, COMPILED, EXECUTABLE = "native", "hosted", "hosted and compiled", "in Python"
+# The first line that docs/plugins.md tells of, and the leanest that Python allows.
+FIRST = f"#!{sys.executable}\n"
+LEANEST = f"#!{PYTHON} -IS\nimport sys\n\nsys.path.append({TOP!r})\n"
+NATIVE, PLAIN, EXECUTABLE, LEAN = "native", "hosted", "in Python", "in Python -IS"
 
 
 def language():
@@ -31,21 +36,18 @@ def language():
     return "C" if shutil.which("cc") else "sh"
 
 
-def add(node, kind, count, package):
-    """Give a node so many plugins of a kind, and configure them. package: the folder that
-    nri_hook is in, for the executables in Python."""
+def add(node, kind, count):
+    """Give a node so many plugins of a kind, and configure them."""
     types = [f"noop-{number}" for number in range(count)]
     for type in types:
-        path = f"{node.plugin_dir}/{type}"
+        text = HOSTED.format(type=type)
         if kind == NATIVE:
-            native(path)
-        elif kind in (PLAIN, COMPILED):
-            hosted = node.hosted(type, HOSTED.format(type=type))
-            if kind == COMPILED:
-                py_compile.compile(hosted, doraise=True)
+            native(f"{node.plugin_dir}/{type}")
+        elif kind == PLAIN:
+            # Not of this moment, in which it might still change: its code is kept at the first run.
+            os.utime(node.hosted(type, text), (0, 0))
         else:
-            head = f"#!{PYTHON} -IS\nimport sys\n\nsys.path.append({package!r})\n"
-            node.executable(type, head + HOSTED.format(type=type))
+            node.executable(type, (FIRST if kind == EXECUTABLE else LEANEST) + text)
     node.configure(*types)
 
 

@@ -107,9 +107,10 @@ def _chain(document):
     yield (
         f"{len(found[chain.INTERPRETER])} rounds of calls as a runtime makes them, for a container"
         f" that stays where it is; its config.json has {chain.SMALL} KB where nothing else is said."
-        f" The plugins do nothing; native ones are in {document['language']}. Hosted and compiled:"
-        " `python3 -m compileall` was run on the plugin folder. In Python: the same file, as an"
-        " executable with an interpreter of its own. The usual way: a hook that does the same with"
+        f" The plugins do nothing; native ones are in {document['language']}. In Python:"
+        " the same file as an executable, as [plugins.md](plugins.md) has it, with the interpreter"
+        " that has nri-hook in its first line; and with the leanest first line that Python allows."
+        " The usual way: a hook that does the same with"
         " `json`, `subprocess`, `argparse`, `logging` and `jsonschema` imported at its top"
         " (`tests/bench/usual.py`)."
     )
