@@ -75,11 +75,28 @@ def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
     """Make the folder of `cgroup` and all above it for the node: nobody's mark is on it, so that
     it stays when it is empty. controllers: as for make(), which is also what it raises."""
     _prepare_parent(hierarchy, hierarchy.mount, controllers)
-    make(hierarchy, cgroup, "", controllers, "")
+    for _ in range(TRIES):
+        make(hierarchy, cgroup, "", controllers, "")
+        try:
+            if _unmark(hierarchy.folder(cgroup)):
+                return
+        except FileNotFoundError:
+            pass
+    raise HookError("vanishes again and again", path=hierarchy.folder(cgroup))
+
+
+def _unmark(folder: str) -> bool:
+    """Take the mark off, behind the folder's own lock: whoever removes it has looked at its mark
+    already. Whether it is still there. Raises FileNotFoundError where it is not."""
+    lock = _lock(folder)
     try:
-        os.removexattr(hierarchy.folder(cgroup), MARK)
+        os.removexattr(folder, MARK)
     except OSError:  # it has none
         pass
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(lock))
+    finally:
+        os.close(lock)
 
 
 def remove(
@@ -109,12 +126,25 @@ def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
     """Remove a folder and those above it while they are ours and empty."""
     while is_ours(parent):
         try:
-            os.rmdir(parent)
+            if not _remove_one(parent, is_ours):
+                return
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except OSError:  # in use by another container
+        except (OSError, HookError):  # in use by another container
             return
         parent = os.path.dirname(parent)
+
+
+def _remove_one(folder: str, is_ours: "Callable[[str], bool]") -> bool:
+    """Remove it behind its own lock, as in _unmark(); False where it is not ours any more."""
+    lock = _lock(folder)
+    try:
+        if not is_ours(folder):
+            return False
+        os.rmdir(folder)
+        return True
+    finally:
+        os.close(lock)
 
 
 def kill(folder: str) -> None:
@@ -167,8 +197,7 @@ def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[str], bool]") -
     asked behind the lock, so that nobody can make the folder anew in between. Raises HookError."""
     lock = _lock(guard)
     try:
-        if is_orphan(mark_of(folder)):
-            os.rmdir(folder)
+        _remove_one(folder, lambda path: is_orphan(mark_of(path)))
     except OSError:  # gone, or in use
         pass
     finally:
