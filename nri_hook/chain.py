@@ -2,7 +2,7 @@
 
 import time
 
-from nri_hook import payload, process, program
+from nri_hook import payload, process, program, strictjson
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -112,13 +112,14 @@ class Chain:
             raise HookError("no time is left for it", plugin=entry.type)
         if entry.timeout is not None:
             deadline = min(deadline, now + entry.timeout)
-        stdin = payload.for_plugin(request, entry.document, results)
+        document = payload.for_plugin(request, entry.document, results)
+        stdin = strictjson.dumps(document)
         is_new = before is not None and index not in self.called
         self.called += [index] if is_new else []
         try:
             if before:
                 before()
-            outcome = found.run(stdin, deadline)
+            outcome = found.run(stdin, deadline, document)
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from nri_hook import conf, oci, payload, skel
+from nri_hook import conf, oci, payload, skel, strictjson
 from nri_hook.cgroups import hierarchies, places
 from nri_hook.chain import Chain
 from nri_hook.errors import HookError
@@ -79,7 +79,7 @@ class Client:
     def _invoke(self, task: Task, state: str, sandbox: "Optional[Sandbox]") -> "list[Result]":
         if state not in payload.STATES:
             raise HookError(f"state {state!r}: expected one of {', '.join(payload.STATES)}")
-        request = request_for(task, state, sandbox)
+        request = _as_json(request_for(task, state, sandbox))
         chain = Chain(self._entries, self._folders)
         with _from_the_root():
             call = self._delete if state == State.DELETE else self._call
@@ -114,6 +114,15 @@ def request_for(
     pid = task.pid if alive else skel.NO_PID
     spec = payload.spec(task.bundle, path, membership, pid)
     return payload.request(state, task.id, pid, spec, sandbox)
+
+
+def _as_json(request: "dict[str, Any]") -> "dict[str, Any]":
+    """A request as plugins read it, whatever objects its caller has built it of."""
+    try:
+        document: "dict[str, Any]" = strictjson.loads(strictjson.dumps(request))
+    except (TypeError, ValueError) as error:
+        raise HookError(f"the task has no JSON form: {error}") from None
+    return document
 
 
 @contextlib.contextmanager

@@ -2,13 +2,16 @@
 
 import os
 
-from nri_hook import init, oci, payload, runtimes, sandbox, trust
+from nri_hook import init, oci, payload, runtimes, trust
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError, Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# What the annotations of an engine that knows pods begin with.
+POD = "io.kubernetes.cri"
 
 
 class Container:
@@ -41,7 +44,11 @@ class Container:
 
     def request(self, notes: "list[str]") -> "dict[str, Any]":
         """The Request for its creation. notes: gets what is missing in it and why."""
-        pod = sandbox.find(self.id, self.bundle.folder, self.bundle.annotations)
+        pod = None
+        if any(key.startswith(POD) for key in self.bundle.annotations):
+            from nri_hook import sandbox
+
+            pod = sandbox.find(self.id, self.bundle.folder, self.bundle.annotations)
         if pod and pod.note:
             notes.append(pod.note)
         spec = payload.spec(self.bundle, self.cgroups_path, self.membership, self.init.pid)

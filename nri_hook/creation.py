@@ -94,7 +94,7 @@ class Creation:
         try:
             answer = self.chain.invoke(self.request, deadline, self._save_call)
             self.outcome = self._place(answer) if answer else "stays"
-            self.save()
+            self._save_end()
             self.mover.settle()
         except (Exception, KeyboardInterrupt) as error:
             raise self._undo(error) from error
@@ -127,6 +127,13 @@ class Creation:
             self.save()
         else:
             self.book.add(called=self.chain.called, results=self.chain.results)
+
+    def _save_end(self) -> None:
+        """Write down how it ended."""
+        if self.outcome == "stays" and self.chain.calls:
+            self.book.add(results=self.chain.results, outcome=self.outcome)
+        else:
+            self.save()
 
     def _place(self, answer: "Answer") -> str:
         """Put the container where the answer says; the outcome."""

@@ -12,18 +12,13 @@ import os
 import sys
 import time
 
-from nri_hook import (
-    process,
-    quick,
-    skel,  # noqa: F401, for the plugin, which imports it at its first line
-    trust,
-)
+from nri_hook import process, quick, skel, trust
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Optional, TextIO
+    from typing import Any, Optional, TextIO
 
 # What an interpreter ends with when its last words cannot be written.
 UNWRITTEN = 120
@@ -35,10 +30,16 @@ CACHE = "__pycache__"
 YOUNG = 2
 
 
-def start(path: str, folder: "Optional[trust.Folder]", fds: "tuple[int, int, int]") -> int:
+def start(
+    path: str,
+    folder: "Optional[trust.Folder]",
+    document: "Optional[dict[str, Any]]",
+    fds: "tuple[int, int, int]",
+) -> int:
     """Start the Python plugin at `path` with these descriptors as 0, 1 and 2; its pid.
 
-    folder: the one that it lies in, where compiled code beside it can be trusted. Raises HookError.
+    folder: the one that it lies in, where compiled code beside it can be trusted. document: the
+    payload on its stdin, where that is known. Raises HookError.
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
     end = max(map(int, os.listdir("/proc/self/fd"))) + 1
@@ -54,6 +55,7 @@ def start(path: str, folder: "Optional[trust.Folder]", fds: "tuple[int, int, int
         try:
             _settle(fds, end, removed, added, changed)
             sys.stdin, sys.stdout, sys.stderr = streams
+            skel.given = document
             status = _run(path, folder, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
             os._exit(status)

@@ -90,12 +90,12 @@ def spec(
 
 def for_plugin(
     common: "dict[str, Any]", entry: "dict[str, Any]", results: "list[dict[str, Any]]"
-) -> bytes:
+) -> "dict[str, Any]":
     """The payload for one plugin: the common Request, its `conf` verbatim, the results so far."""
     document = dict(common, results=results)
     if "conf" in entry:
         document["conf"] = entry["conf"]
-    return strictjson.dumps(document)
+    return document
 
 
 def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[str, Any]":

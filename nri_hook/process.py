@@ -30,6 +30,7 @@ BUSY_PAUSE = 0.05
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # All signals that can be reset: an interpreter ignores SIGPIPE, a caller may ignore more.
 SIGNALS = _signal.valid_signals()
+_first_names: "set[bytes]" = set()
 
 
 class Outcome:
@@ -65,9 +66,13 @@ def environment_changes() -> "tuple[list[str], dict[str, str]]":
 
 
 def _was_given(name: str) -> bool:
-    fd = os.open("/proc/self/environ", os.O_RDONLY)
-    with open(fd, "rb", buffering=0) as file:
-        return any(entry.startswith(name.encode() + b"=") for entry in file.readall().split(b"\0"))
+    """Whether it is in the environment that this process began with."""
+    global _first_names
+    if not _first_names:
+        fd = os.open("/proc/self/environ", os.O_RDONLY)
+        with open(fd, "rb", buffering=0) as file:
+            _first_names = {entry.partition(b"=")[0] for entry in file.readall().split(b"\0")}
+    return name.encode() in _first_names
 
 
 def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
@@ -142,12 +147,15 @@ class _Running:
         self.stdout = stdout
         self.stderr = stderr
         self.open = {stdin_fd, stdout, stderr}
+        self.poll = select.poll()  # select(2) would take no descriptor above 1023
         for fd in self.open:
             os.set_blocking(fd, False)
+            self.poll.register(fd, select.POLLOUT if fd == stdin_fd else select.POLLIN)
         self.chunks: "list[bytes]" = []
         self.size = 0
         try:
             self.exit = os.pidfd_open(pid)
+            self.poll.register(self.exit, select.POLLIN)
         except (AttributeError, OSError):  # Linux < 5.3
             self.exit = -1
 
@@ -189,16 +197,12 @@ class _Running:
 
     def _serve_ready(self, pause: float) -> bool:
         """Wait at most `pause` seconds, move what can be moved; whether anything was."""
-        poll = select.poll()  # select(2) would take no descriptor above 1023, as a client may have
-        for fd in self.open:
-            poll.register(fd, select.POLLOUT if fd == self.stdin else select.POLLIN)
-        if self.exit >= 0 and self.outcome.status is None:
-            poll.register(self.exit, select.POLLIN)
         served = False
-        for fd, _ in poll.poll(pause * 1000):
+        for fd, _ in self.poll.poll(pause * 1000):
             if fd != self.exit and self.size <= MAX_OUTPUT:
                 served = True
                 if not self._serve(fd):
+                    self.poll.unregister(fd)
                     self.open.discard(fd)
                     os.close(fd)
         return served
@@ -239,6 +243,8 @@ class _Running:
         self.outcome.status = (
             os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
         )
+        if self.exit >= 0:
+            self.poll.unregister(self.exit)
         return True
 
 

@@ -8,7 +8,7 @@ from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional
 
 # A file that ends in this is Python for a child of ours (hosted.py), and needs no x bit.
 HOSTED = ".py"
@@ -42,15 +42,20 @@ class Program:
         if not self.hosted and not mode & 0o111:
             raise HookError(os.strerror(errno.EACCES), plugin=self.type, path=self.path)
 
-    def run(self, stdin: bytes, deadline: float) -> process.Outcome:
-        """Run it for one call, until time.monotonic() passes `deadline`. Raises HookError."""
+    def run(
+        self, stdin: bytes, deadline: float, document: "Optional[dict[str, Any]]" = None
+    ) -> process.Outcome:
+        """Run it for one call, until time.monotonic() passes `deadline`. document: what stdin says,
+        where that is known, for a hosted one. Raises HookError."""
         try:
             if not self.hosted:
                 return process.run(self.path, [self.path, "invoke"], stdin, deadline)
             from nri_hook import hosted
 
             return process.attend(
-                lambda fds, end: hosted.start(self.path, self.folder, fds), stdin, deadline
+                lambda fds, end: hosted.start(self.path, self.folder, document, fds),
+                stdin,
+                deadline,
             )
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None

@@ -92,6 +92,7 @@ class Folder:
     def __init__(self, path: str) -> None:
         """path: absolute. Raises HookError, or OSError where it cannot be opened."""
         self.path = path
+        self._inner: "dict[str, Folder]" = {}
         self._walk = _Walk(path)
         folder = _go(self._walk, is_file=False)
         try:
@@ -101,8 +102,14 @@ class Folder:
 
     def inner(self, name: str) -> "Folder":
         """The folder `name` in this one, which must be no link. Raises as the class does."""
+        if name not in self._inner:
+            self._inner[name] = self._step(name)
+        return self._inner[name]
+
+    def _step(self, name: str) -> "Folder":
         inner = Folder.__new__(Folder)
         inner.path = os.path.join(self.path, name)
+        inner._inner = {}
         inner._walk = self._walk.further(inner.path)
         folder = os.open(inner.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

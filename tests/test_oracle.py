@@ -207,8 +207,8 @@ def test_every_payload_validates(config, pid, conf_value, has_conf):
     spec = payload.spec(bundle, "default/redis", {"": "/default/redis"}, pid)
     common = payload.request("create", "redis", pid, spec, None)
     entry = {"type": "a", **({"conf": conf_value} if has_conf else {})}
-    data = payload.for_plugin(common, entry, [{"plugin": "b", "version": "0.1"}])
-    assert schema.explain("payload", json.loads(data)) is None
+    document = payload.for_plugin(common, entry, [{"plugin": "b", "version": "0.1"}])
+    assert schema.explain("payload", document) is None
 
 
 @QUICK
@@ -223,5 +223,5 @@ def test_every_answer_may_stand_in_the_next_payload(result):
     assert answer["plugin"] and answer["version"] == "0.1"
     spec = payload.spec(oci.Bundle("/b", {"linux": {}}), "a", {}, payload.NO_PID)
     request = payload.request("delete", "redis", payload.NO_PID, spec, None)
-    data = payload.for_plugin(request, {"type": "a"}, [answer])
-    assert schema.explain("payload", json.loads(data)) is None
+    document = payload.for_plugin(request, {"type": "a"}, [answer])
+    assert schema.explain("payload", document) is None

@@ -18,8 +18,8 @@ def bundle(**linux):
 
 def sent(common, entry=None, results=()):
     """What a plugin reads, which its schema holds for."""
-    data = payload.for_plugin(common, entry or {"type": "a"}, list(results))
-    document = json.loads(data)
+    document = payload.for_plugin(common, entry or {"type": "a"}, list(results))
+    assert json.loads(json.dumps(document)) == document
     assert schema.explain("payload", document) is None
     return document
 

@@ -1,5 +1,6 @@
 """Records: one process at a time, whole or not at all, found again, in a folder of our own."""
 
+import binascii
 import os
 import re
 import shutil
@@ -125,6 +126,13 @@ def test_a_root_that_is_no_text(folder, options):
     root = os.fsdecode(b"/r\xff")
     name = kept(folder, root=root)
     assert find(options, root=root) == name
+
+
+def test_the_checksum_in_a_name():
+    every = os.fsdecode(bytes(range(1, 256)))
+    for root, id in (("/run/runc", "a"), ("", "x" * 300), (f"/é/{every}", "0.-_+")):
+        checksum = binascii.crc32(os.fsencode(root) + b"\0" + id.encode())
+        assert record.name(root, id) == f"{id[:200]}-{checksum:08x}"
 
 
 # One record

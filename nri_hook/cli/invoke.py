@@ -108,7 +108,7 @@ class One(Trial):
             self.warning = f"the hook would not run it: {error}"
 
     def run(self, request: dict[str, Any], deadline: float) -> None:
-        stdin = payload.for_plugin(request, self.entry, self.results)
+        stdin = strictjson.dumps(payload.for_plugin(request, self.entry, self.results))
         try:
             outcome = self.program.run(stdin, deadline)
         except HookError as error:

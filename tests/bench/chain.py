@@ -60,7 +60,8 @@ def _variants(stand):
     noops.native(plugin)
     bare = stand.interpreter()
     spawning, idle = (
-        Command([*bare.argv[:2], "-c", SPAWN, plugin, str(times)]) for times in (SPAWNS, 0)
+        Command([*bare.argv[:2], "-c", SPAWN, plugin, str(times)], env=life.ENVIRONMENT)
+        for times in (SPAWNS, 0)
     )
 
     def alone():

@@ -10,9 +10,12 @@ from support.scene import Scene
 from bench import noops
 from bench.scenes import PYTHON
 from bench.usage import Command
+from nri_hook import hookfile
 
 STAGES = ("createRuntime", "poststart", "poststop")
 SMALL, LARGE = 20, 200
+# What a hook file gives its hook.
+ENVIRONMENT = dict(entry.split("=", 1) for entry in hookfile.ENVIRONMENT)
 
 
 class Stand:
@@ -25,7 +28,7 @@ class Stand:
 
     def interpreter(self):
         """The bare interpreter, as a Command."""
-        return Command([PYTHON, "-IS", "-c", "pass"])
+        return Command([PYTHON, "-IS", "-c", "pass"], env=ENVIRONMENT)
 
     def life(self, kind=None, count=0, size=SMALL):
         """A Life with so many plugins of a kind, and a config.json of so many KB; kind None:
@@ -78,7 +81,8 @@ class Life:
     def __init__(self, state, flags, launcher):
         self.out = f"{state}.out"
         self.calls = {
-            stage: Command([launcher, stage, *flags], state, self.out) for stage in STAGES
+            stage: Command([launcher, stage, *flags], state, self.out, ENVIRONMENT)
+            for stage in STAGES
         }
 
     def pass_by(self):
