@@ -18,17 +18,17 @@ MEASUREMENTS = {
 # Where the time of a missed target goes, by a part of its name; each was looked at with
 # `perf stat -e task-clock,page-faults`, `strace -f` and `-X importtime`.
 REASONS = {
-    "each native plugin": "The rest is the hook's own part: the record is written and renamed"
-    " before each call, the plugin's file is found anew and its owners are checked from / down, and"
-    " payload and answer go through three pipes (some 90 system calls).",
-    "each hosted plugin": "Page faults: after the fork, the child touches some 400 pages and the"
-    " hook itself some 300, at 3 to 5 us each; starting and reaping a child that does nothing is"
-    " more than half of the target already. Compiling the plugin is a third of it where no compiled"
-    " file lies beside it.",
-    "three hosted": "As for each hosted plugin.",
+    "each native plugin": "The rest is the hook's own part, some 45 system calls: three pipes for"
+    " payload and answer, a line more in the record, a look at the plugin's file.",
+    "each hosted plugin": "Forking a process of this size and reaping it, with nothing done in"
+    " between, takes half of the target. In the child some 260 pages are touched for the first time"
+    " (`perf record -e page-faults`), each of them copied or mapped at 1.5 to 3 us; the hook"
+    " copies some 40 anew after each fork.",
+    "three hosted": "What the first plugin of a chain brings along is in it: a dozen modules of"
+    " ours, the reading of config.json, the record and the log are a third of what three cost.",
     "a config.json": "Decoding: it has 4300 objects and lists; each object becomes a dictionary,"
     " which is looked at for a key that stands twice, and all are looked through for their depth.",
-    "podman run": "The interpreter starts at each stage as the bare one does, but 16 to 30 modules"
+    "podman run": "The interpreter starts at each stage as the bare one does, but 16 to 28 modules"
     " of ours (45 with a move) come on top, 0.1 to 0.2 ms each, the shell of the launcher (0.8 ms),"
     " a child, and the move.",
     "runc run": "As for podman, of which the runs are dearer and the hooks the same.",
