@@ -21,18 +21,15 @@ LINKS = 40
 class _Walk:
     """The state of one walk: what may own things, and whether strangers can make entries here."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, before: "Optional[_Walk]" = None) -> None:
+        """before: the walk to the folder that `path` is in, where that is done."""
         self.path = path
+        if before:
+            self.owners, self.unmapped, self.sticky = before.owners, before.unmapped, before.sticky
+            return
         self.owners = {0, os.geteuid()}
         self.unmapped = _overflow_uid() if in_user_namespace() else -1
         self.sticky = False
-
-    def further(self, path: str) -> "_Walk":
-        """The same walk, for what lies in the folder that it has come to."""
-        walk = _Walk.__new__(_Walk)
-        walk.path = path
-        walk.owners, walk.unmapped, walk.sticky = self.owners, self.unmapped, self.sticky
-        return walk
 
     def check(self, status: os.stat_result, what: str, name: str) -> None:
         """Raise HookError unless `status` is of something that only a trusted owner can change.
@@ -89,49 +86,39 @@ class Folder:
     The way to it is walked once: what only root can change stays as safe as it is.
     """
 
-    def __init__(self, path: str) -> None:
-        """path: absolute. Raises HookError, or OSError where it cannot be opened."""
+    def __init__(self, path: str, above: "Optional[Folder]" = None) -> None:
+        """path: absolute. above: the folder that it is in, where that was looked at; then it must
+        be no link. Raises HookError, or OSError where it cannot be opened."""
         self.path = path
         self._inner: "dict[str, Folder]" = {}
-        self._walk = _Walk(path)
-        folder = _go(self._walk, is_file=False)
+        self._walk = _Walk(path, above._walk if above else None)
+        if above:
+            folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        else:
+            folder = _go(self._walk, is_file=False)
         try:
-            self._check_closed(folder)
+            if above:
+                self._walk.check(os.fstat(folder), "folder", os.path.basename(path))
+            if os.fstat(folder).st_mode & 0o022:  # /tmp, say
+                raise HookError("the folder of this file may be written by others", path=path)
         finally:
             os.close(folder)
 
     def inner(self, name: str) -> "Folder":
-        """The folder `name` in this one, which must be no link. Raises as the class does."""
+        """The folder `name` in this one. Raises as the class does."""
         if name not in self._inner:
-            self._inner[name] = self._step(name)
+            self._inner[name] = Folder(os.path.join(self.path, name), self)
         return self._inner[name]
-
-    def _step(self, name: str) -> "Folder":
-        inner = Folder.__new__(Folder)
-        inner.path = os.path.join(self.path, name)
-        inner._inner = {}
-        inner._walk = self._walk.further(inner.path)
-        folder = os.open(inner.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            inner._walk.check(os.fstat(folder), "folder", name)
-            inner._check_closed(folder)
-        finally:
-            os.close(folder)
-        return inner
 
     def open_file(self, name: str) -> int:
         """What open_file() gives for the file `name` in it, and raises."""
         path = os.path.join(self.path, name)
         try:
-            return _open_regular(self._walk.further(path), None, path)
+            return _open_regular(_Walk(path, self._walk), None, path)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
         return open_file(path)  # a link, to wherever
-
-    def _check_closed(self, folder: int) -> None:
-        if os.fstat(folder).st_mode & 0o022:  # /tmp, say
-            raise HookError("the folder of this file may be written by others", path=self.path)
 
 
 def _go(walk: _Walk, is_file: bool) -> int:
