@@ -24,12 +24,9 @@ class _Walk:
     def __init__(self, path: str, before: "Optional[_Walk]" = None) -> None:
         """before: the walk to the folder that `path` is in, where that is done."""
         self.path = path
-        if before:
-            self.owners, self.unmapped, self.sticky = before.owners, before.unmapped, before.sticky
-            return
-        self.owners = {0, os.geteuid()}
-        self.unmapped = _overflow_uid() if in_user_namespace() else -1
-        self.sticky = False
+        self.sticky: bool = before.sticky if before else False
+        self.owners: "set[int]" = before.owners if before else {0, os.geteuid()}
+        self.unmapped: int = before.unmapped if before else _unmapped_uid()
 
     def check(self, status: os.stat_result, what: str, name: str) -> None:
         """Raise HookError unless `status` is of something that only a trusted owner can change.
@@ -66,7 +63,10 @@ def in_user_namespace() -> bool:
         return False
 
 
-def _overflow_uid() -> int:
+def _unmapped_uid() -> int:
+    """The uid that others than our own seem to have in a user namespace, -1 outside of any."""
+    if not in_user_namespace():
+        return -1
     with open("/proc/sys/kernel/overflowuid", "rb") as file:
         return int(file.read())
 
@@ -91,7 +91,7 @@ class Folder:
         be no link. Raises HookError, or OSError where it cannot be opened."""
         self.path = path
         self._inner: "dict[str, Folder]" = {}
-        self._walk = _Walk(path, above._walk if above else None)
+        self._walk: _Walk = _Walk(path, above._walk if above else None)
         if above:
             folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         else:
