@@ -30,7 +30,7 @@ from nri_hook.cli import main
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 needs_podman = pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
 hostonly = pytest.mark.hostonly
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.once]
 
 PLUGIN = "#!/bin/sh\ncat >/dev/null\necho {}\n"
 FOREIGN = f"{SHARED}/10-other.json"

@@ -11,6 +11,7 @@ from test_move import KMSG, NOTHING, rule
 
 from nri_hook import schema
 
+pytestmark = pytest.mark.once
 MIB = 1 << 20
 PAYLOAD = {
     "version": "0.1",

@@ -12,6 +12,7 @@ from support.commands import read
 from support.node import TOP, command
 from support.terminal import on_terminal
 
+pytestmark = pytest.mark.once
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

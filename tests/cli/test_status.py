@@ -15,6 +15,7 @@ from support.node import TOP, command
 from support.terminal import on_terminal
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.once
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 HEADS = ["ID", "RUNTIME", "PLUGINS", "FROM", "TO", "OUTCOME", "SINCE", "ALIVE", "DRIFT"]
 ENGINE_ID = "4f2a9c01be77" + "0123456789abcdef" * 3 + "beef"

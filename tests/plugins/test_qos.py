@@ -360,6 +360,8 @@ def slices(scene):
     """Stops the slices of the scene at the end."""
     yield
     top = f"{scene.name.split('-')[0]}.slice"
+    # A container that was created and never started has no ears for a SIGTERM.
+    subprocess.run(["systemctl", "kill", "--signal=KILL", top], check=True)
     subprocess.run(["systemctl", "stop", top], check=True)
 
 
