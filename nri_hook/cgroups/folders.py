@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MARK = "trusted.nri_hook"
 # On a folder that somebody else has made, while a container is in it.
 HOLD = "trusted.nri_hook.hold"
+# On a folder that is the node's, whoever made it.
+KEPT = "trusted.nri_hook.kept"
 TRIES = 50
 PAUSE = 0.02
 # Seconds for another hook to mark what it has just made: longer than any load delays it.
@@ -72,31 +74,27 @@ def enable(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> Non
 
 
 def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
-    """Make the folder of `cgroup` and all above it for the node: nobody's mark is on it, so that
-    it stays when it is empty. controllers: as for make(), which is also what it raises."""
+    """Make the folder of `cgroup` and all above it for the node: it stays when it is empty, whoever
+    made it. controllers: as for make(), which is also what it raises."""
     _prepare_parent(hierarchy, hierarchy.mount, controllers)
+    folder = hierarchy.folder(cgroup)
     for _ in range(TRIES):
         make(hierarchy, cgroup, "", controllers, "")
+        guard = guard_of(folder)
+        lock = _lock_of(guard)  # who removes it may have looked at it already
         try:
-            if _unmark(hierarchy.folder(cgroup)):
+            _set(folder, KEPT, "1")
+            if guard_of(folder) == guard and os.path.isdir(folder):
+                _unset(folder, MARK)
                 return
-        except FileNotFoundError:
-            pass
-    raise HookError("vanishes again and again", path=hierarchy.folder(cgroup))
+        finally:
+            _unlock(lock)
+    raise HookError("vanishes again and again", path=folder)
 
 
-def _unmark(folder: str) -> bool:
-    """Take the mark off, behind the folder's own lock: whoever removes it has looked at its mark
-    already. Whether it is still there. Raises FileNotFoundError where it is not."""
-    lock = _lock(folder)
-    try:
-        os.removexattr(folder, MARK)
-    except OSError:  # it has none
-        pass
-    try:
-        return os.path.samestat(os.stat(folder), os.fstat(lock))
-    finally:
-        os.close(lock)
+def is_kept(folder: str) -> bool:
+    """Whether it is the node's, by keep()."""
+    return _get(folder, KEPT) != ""
 
 
 def remove(
@@ -124,27 +122,22 @@ def remove(
 
 def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
     """Remove a folder and those above it while they are ours and empty."""
-    while is_ours(parent):
+    while True:
+        guard = guard_of(parent)
+        lock = _lock_of(guard)
         try:
-            if not _remove_one(parent, is_ours):
+            if not is_ours(parent):
                 return
+            if guard_of(parent) != guard:  # another one by now
+                continue
+            os.rmdir(parent)
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except (OSError, HookError):  # in use by another container
+        except OSError:  # in use by another container
             return
+        finally:
+            _unlock(lock)
         parent = os.path.dirname(parent)
-
-
-def _remove_one(folder: str, is_ours: "Callable[[str], bool]") -> bool:
-    """Remove it behind its own lock, as in _unmark(); False where it is not ours any more."""
-    lock = _lock(folder)
-    try:
-        if not is_ours(folder):
-            return False
-        os.rmdir(folder)
-        return True
-    finally:
-        os.close(lock)
 
 
 def kill(folder: str) -> None:
@@ -183,8 +176,8 @@ def mark(folder: str, claim: str, guard: str = "") -> None:
 
 
 def mark_of(folder: str) -> str:
-    """Who made the folder, "" where it was not us, or where it is not there."""
-    return _get(folder, MARK).partition(" ")[0]
+    """Who made the folder, "" where it was not us, it is the node's, or it is not there."""
+    return "" if is_kept(folder) else _get(folder, MARK).partition(" ")[0]
 
 
 def guard_of(folder: str) -> str:
@@ -197,7 +190,8 @@ def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[str], bool]") -
     asked behind the lock, so that nobody can make the folder anew in between. Raises HookError."""
     lock = _lock(guard)
     try:
-        _remove_one(folder, lambda path: is_orphan(mark_of(path)))
+        if is_orphan(mark_of(folder)):
+            os.rmdir(folder)
     except OSError:  # gone, or in use
         pass
     finally:
@@ -226,7 +220,7 @@ def release(folder: str, deadline: float, by_force: bool) -> None:
                 raise HookError("is not empty", path=folder)
             kill(folder)
             time.sleep(PAUSE)
-        os.removexattr(folder, HOLD)
+        _unset(folder, HOLD)
     except OSError:  # it has gone
         pass
 
@@ -235,6 +229,13 @@ def _set(folder: str, name: str, value: str) -> None:
     try:
         os.setxattr(folder, name, value.encode())
     except OSError:  # no such attributes here (a user namespace): the record knows the folder
+        pass
+
+
+def _unset(folder: str, name: str) -> None:
+    try:
+        os.removexattr(folder, name)
+    except OSError:  # it has none
         pass
 
 
@@ -280,6 +281,19 @@ def _lock(guard: str) -> int:
                 os.close(fd)
                 raise HookError(f"cannot be locked: {error.strerror}", path=guard) from None
             time.sleep(PAUSE)
+
+
+def _lock_of(guard: str) -> int:
+    """The lock of a guard that a folder has named, -1 where it has not, or it cannot be had."""
+    try:
+        return _lock(guard) if guard else -1
+    except (OSError, HookError):
+        return -1
+
+
+def _unlock(lock: int) -> None:
+    if lock >= 0:
+        os.close(lock)
 
 
 def _make_marked(folder: str, claim: str, guard: str) -> bool:

@@ -103,13 +103,17 @@ def clean_up(
         errors += _clean_up_unit(document["unit"], document["claim"], deadline, by_force)
     made = set(document["made"])
 
+    def owner_of(folder: str) -> str:
+        """By its mark, or where there can be none by the record."""
+        by_record = folder in made and not folders.is_kept(folder)
+        return folders.mark_of(folder) or (document["claim"] if by_record else "")
+
     def is_ours(folder: str) -> bool:
-        return folder in made or folders.mark_of(folder) != ""
+        return owner_of(folder) != ""
 
     for leaf in document["leaves"]:
-        mark = folders.mark_of(leaf)
         try:
-            if mark == document["claim"] or (not mark and leaf in made):
+            if owner_of(leaf) == document["claim"]:
                 folders.remove(leaf, is_ours, deadline, by_force)
             elif folders.holder_of(leaf) == document["claim"]:
                 folders.release(leaf, deadline, by_force)

@@ -8,7 +8,7 @@ from nri_hook.cgroups import files, folders, hierarchies, places
 from nri_hook.cgroups.group import Group
 from nri_hook.cgroups.home import Home
 from nri_hook.cgroups.weights import DEFAULT, LEAST, MOST
-from nri_hook.errors import ControlError, Left, NoControl
+from nri_hook.errors import Left, NoControl
 from nri_hook.pluginconf import Conf
 
 TYPE_CHECKING = False
@@ -29,7 +29,6 @@ CONTROLLERS = {
 }
 SECONDS = 5.0
 PAUSE = 0.005
-TRIES = 5
 
 
 class Class:
@@ -196,16 +195,9 @@ def _make_folders(
         if set(controllers) & set(key.split(",")) or (key == hierarchies.V2 and controllers):
             homes[key] = hierarchy, cgroup, controllers
     group = Group({key: Home(key, [h.folder(cgroup)]) for key, (h, cgroup, _) in homes.items()})
-    for attempt in range(TRIES):
-        for hierarchy, cgroup, controllers in homes.values():
-            folders.keep(hierarchy, cgroup, controllers)
-        try:
-            return _set(group, wanted)
-        except ControlError:  # the hook of another container may just have removed it as empty
-            there = (os.path.isdir(h.folder(cgroup)) for h, cgroup, _ in homes.values())
-            if all(there) or attempt == TRIES - 1:
-                raise
-    raise AssertionError("not reached")
+    for hierarchy, cgroup, controllers in homes.values():
+        folders.keep(hierarchy, cgroup, controllers)
+    return _set(group, wanted)
 
 
 def _set(group: Group, wanted: Class) -> "list[NoControl]":

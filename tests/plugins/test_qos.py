@@ -1,10 +1,12 @@
 """qos: each class has a cgroup, or a slice, with settings of its own, and its containers in it."""
 
+import fcntl
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from support import cgroups
@@ -13,7 +15,7 @@ from support.node import TOP
 from support.waiting import wait_until
 from test_adopt import install_precreate
 
-from nri_hook.cgroups import folders, hierarchies
+from nri_hook.cgroups import folders, hierarchies, placement
 from nri_hook.cgroups.controls import Controls
 from nri_hook.pluginconf import Conf
 from plugins.samples import MIB, Case, call, entry, environments, fits, reload, schema
@@ -270,6 +272,32 @@ def sample():
     module = importlib.util.module_from_spec(place)
     place.loader.exec_module(module)
     return module
+
+
+def test_a_class_is_the_nodes_whoever_made_it(scene):
+    """Also to the container whose record says that it has made the folder, and whatever lock a
+    stranger holds on it."""
+    mounted = hierarchies.mounted(hierarchies.membership(os.getpid()))
+    name = "cpu" if "cpu" in mounted else hierarchies.V2
+    cgroup = f"/{scene.name}-ls"
+    folder = mounted[name].folder(cgroup)
+    scene.runtime_made(cgroup)
+    folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+    fd = os.open(folder, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    begin = time.monotonic()
+    folders.keep(mounted[name], cgroup, [])
+    parts = {"claim": "somebody", "made": [folder]}
+    for part in ({"leaves": [folder], "parents": []}, {"leaves": [], "parents": [folder]}):
+        assert placement.clean_up(dict(parts, **part), 0) == []
+        assert os.path.isdir(folder) and folders.mark_of(folder) == ""
+    os.rmdir(folder)
+    # Without keep() it goes.
+    folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+    assert placement.clean_up(dict(parts, leaves=[], parents=[folder]), 0) == []
+    assert not os.path.exists(folder)
+    assert time.monotonic() - begin < 2
+    os.close(fd)
 
 
 def test_a_class_is_made_while_the_hook_removes_it(scene):
