@@ -131,7 +131,9 @@ class Creation:
     def _save_end(self) -> None:
         """Write down how it ended."""
         if self.outcome == "stays" and self.chain.calls:
-            self.book.add(results=self.chain.results, outcome=self.outcome)
+            self.book.add(
+                called=self.chain.called, results=self.chain.results, outcome=self.outcome
+            )
         else:
             self.save()
 

@@ -68,7 +68,8 @@ yespoststart | yespoststop)
   for file in "$state/$id"-*; do
     case $1$file in
     *.log | *.log.cut) ;; # it stays when the record goes
-    poststart*) [ ! -k "$file" ] || clear= ;; # see record.TO_ADOPT
+    poststart*.lock) ;;   # it is there as long as the record
+    poststart*.json) [ ! -e "$file" ] || [ -k "$file" ] || clear= ;; # see record.ADOPTED
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done

@@ -1,6 +1,7 @@
 """What we did for each container, on disk before we do it.
 
-A hook may be killed at any moment. From its record poststop, or the next create of the same
+A record is a line of JSON, and a line more for what has changed since that was written. A hook may
+be killed at any moment. From its record poststop, or the next create of the same
 container, sends `delete` to the plugins that were called and removes what the move made.
 """
 
@@ -32,10 +33,13 @@ HALF_BYTES = (
     *(0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4),
     *(0xA00AE278, 0xBDBDF21C),
 )
-# The mode of a record that poststart has something to do for. What tells is the sticky bit, which
-# means nothing on a file: the launcher asks for it before it starts Python (an x would not be seen
-# where /run is mounted noexec).
-TO_ADOPT = 0o1600
+# Outcomes after which poststart may have something to do. A record of any other has a mode that
+# tells so: the sticky bit, which means nothing on a file, and for which the launcher looks before
+# it starts Python (an x would not be seen where /run is mounted noexec).
+TO_ADOPT = ("chain", "moved")
+PLAIN, ADOPTED = 0o600, 0o1600
+# More than some plugins have to say; each line has all of the answers so far.
+MAX_ADDED = 64 << 10
 
 
 class Record:
@@ -51,6 +55,7 @@ class Record:
         self.path, self.new_path, self.lock_path = (
             os.path.join(folder, name + ending) for ending in ENDINGS
         )
+        self.added = 0  # bytes, since the last save()
         self.lock = self._take_lock(deadline)
         try:
             self.document = read(self.path) or {}
@@ -62,20 +67,28 @@ class Record:
         """Write the record, whole or not at all. Raises HookError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
-            _write(self.new_path, flags, document)
+            _write(self.new_path, flags, _line(document), document)
             os.rename(self.new_path, self.path)
         except OSError as error:
             raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
         self.document = document
+        self.added = 0
 
     def add(self, **changes: "Any") -> None:
-        """Write down what has changed of a saved record, as a line of its own, which is cheaper.
-        It counts as soon as the line has its end. Raises HookError."""
+        """Write down what has changed of a saved record, as a line of its own, which is cheaper
+        than the whole. It counts as soon as the line has its end. Raises HookError."""
+        self.document = dict(self.document, **changes)
+        line = _line(changes)
+        self.added += len(line)
+        if self.added > MAX_ADDED:
+            self.save(self.document)
+            return
         try:
-            _write(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, changes)
+            _write(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, line, changes)
+        except FileNotFoundError:  # somebody has removed it
+            self.save(self.document)
         except OSError as error:
             raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
-        self.document = dict(self.document, **changes)
 
     def remove(self) -> None:
         """Remove the record; the container is nothing to us any more. Raises HookError."""
@@ -286,14 +299,18 @@ def read(path: str) -> "Optional[dict[str, Any]]":
     return record
 
 
-def _write(path: str, flags: int, document: "dict[str, Any]") -> None:
-    fd = os.open(path, flags, 0o600)
+def _line(document: "dict[str, Any]") -> bytes:
+    return strictjson.dumps(document) + b"\n"
+
+
+def _write(path: str, flags: int, line: bytes, document: "dict[str, Any]") -> None:
+    fd = os.open(path, flags, PLAIN)
     try:
-        data = memoryview(strictjson.dumps(document) + b"\n")
+        data = memoryview(line)
         while data:
             data = data[os.write(fd, data) :]
-        if document.get("outcome") == "moved":
-            os.fchmod(fd, TO_ADOPT)
+        if "outcome" in document:
+            os.fchmod(fd, PLAIN if document["outcome"] in TO_ADOPT else ADOPTED)
     finally:
         os.close(fd)
 

@@ -144,14 +144,18 @@ def test_with_a_record_it_does(front, ending):
     assert json.loads(front.stdin) == STATE
 
 
-def test_after_the_start_only_for_what_was_moved(front):
-    for ending in record.ENDINGS:
-        path = f"{front.state}/{record.name('/run/runc', ID)}{ending}"
-        front.touch(path)
+def test_after_the_start_only_where_there_may_be_something_to_do(front):
+    path = f"{front.state}/{record.name('/run/runc', ID)}"
+    front.touch(f"{path}.lock")
     assert front("poststart", STATE) is None
-    os.chmod(path, record.TO_ADOPT)
+    front.touch(f"{path}.json")
     assert front("poststart", STATE)[2] == "poststart"
     assert json.loads(front.stdin) == STATE
+    os.chmod(f"{path}.json", record.ADOPTED)
+    assert front("poststart", STATE) is None
+    assert front("poststop", STATE)[2] == "poststop"
+    front.touch(f"{path}.new")
+    assert front("poststart", STATE)[2] == "poststart"
 
 
 def test_the_state_arrives_whatever_is_in_it(front):

@@ -171,6 +171,9 @@ def test_what_is_added_counts_from_its_end_on(folder):
     assert record.read(book.path)["called"] == [0, 1, 2]
     book.save(DOCUMENT)
     assert record.read(book.path) == DOCUMENT
+    os.unlink(book.path)  # by hand
+    book.add(called=[0])
+    assert record.read(book.path) == dict(DOCUMENT, called=[0])
     release(book)
 
 
@@ -191,9 +194,34 @@ def test_one_of_an_earlier_version(folder):
 
 def test_the_mode_tells_poststart(folder):
     book = opened(folder)
-    for outcome, mode in (("chain", 0o600), ("moved", 0o1600), ("adopted", 0o600)):
+
+    def mode():
+        return stat.S_IMODE(os.stat(book.path).st_mode)
+
+    for outcome in ("chain", "stays", "chain", "moved", "adopted", "chain", "left"):
+        # What a hook has left that was killed.
+        write(folder, os.path.basename(book.new_path), b"{")
+        os.chmod(book.new_path, record.ADOPTED)
         book.save(dict(DOCUMENT, outcome=outcome))
-        assert stat.S_IMODE(os.stat(book.path).st_mode) == mode
+        assert mode() == (0o600 if outcome in ("chain", "moved") else 0o1600)
+    book.save(dict(DOCUMENT, outcome="chain"))
+    book.add(called=[0])
+    assert mode() == 0o600
+    book.add(called=[0], outcome="stays")
+    assert mode() == 0o1600
+    release(book)
+
+
+def test_it_does_not_grow_and_grow(folder):
+    """Each line has all answers so far: that is their number squared."""
+    book = opened(folder)
+    book.save(DOCUMENT)
+    results = []
+    for number in range(40):
+        results.append({"plugin": "x" * 10_000})
+        book.add(results=results)
+        assert record.read(book.path)["results"] == results
+        assert os.path.getsize(book.path) < 10_000 * (number + 2) + 2 * record.MAX_ADDED
     release(book)
 
 
