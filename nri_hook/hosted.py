@@ -9,8 +9,8 @@ nri_hook or its dependencies; .pth files are not read.
 import _signal  # type: ignore[import-not-found]
 import gc
 import os
+import stat
 import sys
-import time
 
 from nri_hook import process, quick, skel, trust
 from nri_hook.errors import HookError
@@ -26,20 +26,18 @@ UNWRITTEN = 120
 SIGNALS = process.SIGNALS - {_signal.SIGPIPE}
 USUAL = (None, _signal.SIG_DFL, _signal.default_int_handler)
 CACHE = "__pycache__"
-# Seconds for which a new file may still change without another time or size.
-YOUNG = 2
 
 
 def start(
     path: str,
     folder: "Optional[trust.Folder]",
-    document: "Optional[dict[str, Any]]",
+    given: "Optional[tuple[bytes, dict[str, Any]]]",
     fds: "tuple[int, int, int]",
 ) -> int:
     """Start the Python plugin at `path` with these descriptors as 0, 1 and 2; its pid.
 
-    folder: the one that it lies in, where compiled code beside it can be trusted. document: the
-    payload on its stdin, where that is known. Raises HookError.
+    folder: the one that it lies in, where compiled code beside it can be trusted. given: the
+    payload on its stdin and what it says, where that is known. Raises HookError.
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
     end = max(map(int, os.listdir("/proc/self/fd"))) + 1
@@ -54,8 +52,8 @@ def start(
         status = 1
         try:
             _settle(fds, end, removed, added, changed)
-            sys.stdin, sys.stdout, sys.stderr = streams
-            skel.given = document
+            _take(streams)
+            skel.given = given
             status = _run(path, folder, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
             os._exit(status)
@@ -110,6 +108,13 @@ def _streams() -> "tuple[TextIO, TextIO, TextIO]":
     return _made
 
 
+def _take(streams: "tuple[TextIO, TextIO, TextIO]") -> None:
+    """They are this process's own from now on, and not those of a plugin that it may host."""
+    global _made
+    _made = None
+    sys.stdin, sys.stdout, sys.stderr = streams
+
+
 def _run(path: str, folder: "Optional[trust.Folder]", code: "Optional[CodeType]") -> int:
     """Run the file as an interpreter runs a script; the exit status. code: of it, if that was
     compiled already."""
@@ -159,34 +164,38 @@ def _compile(path: str, folder: "Optional[trust.Folder]") -> "CodeType":
     next time it is kept where Python keeps such, if that is possible."""
     with open(path, "rb") as file:
         source = os.fstat(file.fileno())
-        code: "CodeType" = compile(file.read(), path, "exec", dont_inherit=True)
-    if folder and time.time() - source.st_mtime > YOUNG:
-        _keep(code, source, path, folder)
+        text = file.read()
+    code: "CodeType" = compile(text, path, "exec", dont_inherit=True, optimize=0)
+    if folder and not os.path.islink(path):
+        try:
+            os.mkdir(f"{folder.path}/{CACHE}", 0o755)
+        except OSError:  # it is there, or cannot be
+            pass
+        try:
+            quick.write(code, source, folder.inner(CACHE).path, _cached(path))
+        except (HookError, OSError):  # a read-only file system, say
+            pass
     return code
 
 
-def _keep(code: "CodeType", source: os.stat_result, path: str, folder: trust.Folder) -> None:
-    try:
-        os.mkdir(f"{folder.path}/{CACHE}", 0o755)
-    except OSError:  # it is there, or cannot be
-        pass
-    try:
-        quick.write(code, source, folder.inner(CACHE).path, _cached(path))
-    except (HookError, OSError):  # a read-only file system, say
-        pass
-
-
 def _compiled(path: str, folder: "Optional[trust.Folder]") -> "Optional[CodeType]":
-    """The plugin from the file that Python keeps beside it, if that is of this source."""
+    """The plugin from the file that Python keeps beside it, if that is of this source.
+
+    Its time and size are not enough: unlike a module, a plugin may be a link that leads elsewhere
+    now, or be replaced by a file of the same time. So the compiled one must be the younger one.
+    """
     if folder is None:
         return None
     try:
-        status = os.stat(path)
+        source = os.lstat(path)
         fd = folder.inner(CACHE).open_file(_cached(path))
     except (HookError, OSError):  # none, or one that others could have written
         return None
-    return quick.read(fd, status)
+    if stat.S_ISLNK(source.st_mode) or os.fstat(fd).st_mtime_ns <= source.st_ctime_ns:
+        os.close(fd)
+        return None
+    return quick.read(fd, source)
 
 
 def _cached(path: str) -> str:
-    return os.path.basename(path)[: -len(".py")] + quick.ENDING
+    return os.path.splitext(os.path.basename(path))[0] + quick.ENDING

@@ -30,6 +30,8 @@ BUSY_PAUSE = 0.05
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # All signals that can be reset: an interpreter ignores SIGPIPE, a caller may ignore more.
 SIGNALS = _signal.valid_signals()
+# Seconds that poll(2) can be told in milliseconds; then one looks again.
+MAX_PAUSE = 3600.0
 _first_names: "set[bytes]" = set()
 
 
@@ -198,7 +200,7 @@ class _Running:
     def _serve_ready(self, pause: float) -> bool:
         """Wait at most `pause` seconds, move what can be moved; whether anything was."""
         served = False
-        for fd, _ in self.poll.poll(pause * 1000):
+        for fd, _ in self.poll.poll(min(pause, MAX_PAUSE) * 1000):
             if fd != self.exit and self.size <= MAX_OUTPUT:
                 served = True
                 if not self._serve(fd):

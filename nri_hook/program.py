@@ -29,9 +29,8 @@ class Program:
     def check(self) -> None:
         """Raise HookError where it cannot be run, or others than root could have written it."""
         try:
-            if self.folder is None:
-                self.folder = trust.Folder(os.path.dirname(self.path))
-            fd = self.folder.open_file(os.path.basename(self.path))
+            folder = self.folder or trust.Folder(os.path.dirname(self.path))
+            fd = folder.open_file(os.path.basename(self.path))
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None
         except OSError as error:
@@ -41,21 +40,21 @@ class Program:
         os.close(fd)
         if not self.hosted and not mode & 0o111:
             raise HookError(os.strerror(errno.EACCES), plugin=self.type, path=self.path)
+        self.folder = folder
 
     def run(
         self, stdin: bytes, deadline: float, document: "Optional[dict[str, Any]]" = None
     ) -> process.Outcome:
         """Run it for one call, until time.monotonic() passes `deadline`. document: what stdin says,
-        where that is known, for a hosted one. Raises HookError."""
+        where that is known; a hosted one need not decode it. Raises HookError."""
         try:
             if not self.hosted:
                 return process.run(self.path, [self.path, "invoke"], stdin, deadline)
             from nri_hook import hosted
 
+            given = (stdin, document) if document else None
             return process.attend(
-                lambda fds, end: hosted.start(self.path, self.folder, document, fds),
-                stdin,
-                deadline,
+                lambda fds, end: hosted.start(self.path, self.folder, given, fds), stdin, deadline
             )
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None

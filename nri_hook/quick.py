@@ -103,7 +103,8 @@ def write(code: "CodeType", source: os.stat_result, folder: str, name: str) -> N
                 os.unlink(name, dir_fd=inner)
             except FileNotFoundError:
                 pass
-            # A folder given too, if for nothing, makes it follow links.
+            # Only with src_dir_fd, which a path from / makes no use of, this is a linkat(2) that
+            # follows /proc/self/fd/N to the file.
             os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=inner, dst_dir_fd=inner)
     finally:
         os.close(inner)

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 VERSION = "0.1"
 MAX_PAYLOAD = 64 << 20
 NO_PID = -1
-# The payload on the stdin of a hosted plugin: the hook, of which it is a copy, had it decoded.
-given: "Optional[dict[str, Any]]" = None
+# The payload of a hosted plugin and what it says: the hook, of which it is a copy, had it decoded.
+given: "Optional[tuple[bytes, dict[str, Any]]]" = None
 
 
 class State:
@@ -207,10 +207,9 @@ def _answer(invoke: "Any", name: str, arguments: "list[str]") -> Result:
 
 
 def _read_request() -> Request:
-    if given is not None:
-        return Request(given)
     try:
-        document = strictjson.loads(strictjson.read(0, MAX_PAYLOAD))
+        data = strictjson.read(0, MAX_PAYLOAD)
+        document = given[1] if given and given[0] == data else strictjson.loads(data)
     except (strictjson.JSONError, OSError) as error:
         raise PluginError(f"the payload on stdin: {error}") from None
     if not isinstance(document, dict):

@@ -150,11 +150,23 @@ def test_a_caller_with_many_descriptors(node, client):
     assert [result.plugin for result in results] == ["first", "second"]
 
 
+def test_any_timeout(node, client):
+    """Also one that poll(2) could not be told."""
+    results = client(node.plugin("first"), timeout=1e12).invoke(
+        Task("redis", NO_PID, CONFIG), State.UPDATE
+    )
+    assert len(results) == 1
+
+
 def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
     with pytest.raises(HookError, match="/linux: expected an object"):
         Task("redis", NO_PID, {"linux": []})
     with pytest.raises(HookError, match="state 'start': expected one of setup, create, "):
         client().invoke(Task("redis", NO_PID, CONFIG), "start")
+    for value in (object(), float("nan")):
+        task = Task("redis", NO_PID, {"linux": {"resources": {"x": value}}})
+        with pytest.raises(HookError, match="the task has no JSON form: "):
+            client().invoke(task, State.UPDATE)
     with pytest.raises(HookError, match="no such process"):
         client().invoke(Task("redis", 2**22 + 1, CONFIG), State.CREATE)
     with pytest.raises(HookError, match="plugin missing: not found in "):

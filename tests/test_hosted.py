@@ -3,25 +3,28 @@
 What goes wrong in one is in test_bad_plugins.py, where both kinds go through the same.
 """
 
-import compileall
 import glob
 import importlib.util
 import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 
 import pytest
 from support import cgroups
 from support.commands import read
+from support.node import TOP
 from test_bad_plugins import Trial, assert_soon
 
 from nri_hook import quick
 
 hostonly = pytest.mark.hostonly
 MIB = 1 << 20
+# Longer than what file times tell apart.
+TICK = 0.02
 PLACED = """
 from nri_hook import skel
 
@@ -272,23 +275,23 @@ def test_what_it_may_import(trial):
 
 
 class Compiled:
-    """A hosted plugin with a compiled file beside it; each answers with what it is."""
+    """A hosted plugin with a compiled file beside it that says something else than its source."""
 
     def __init__(self, trial):
         self.trial = trial
-        self.plugin = f"{trial.node.plugin_dir}/bad.py"
-        self.write("compiled")
-        assert compileall.compile_file(self.plugin, quiet=1)
-        (self.path,) = glob.glob(f"{trial.node.plugin_dir}/__pycache__/bad.*.pyc")
-        self.times = os.stat(self.plugin)
+        self.plugin = self.write("source")
+        code = compile(self.text("compiled"), self.plugin, "exec")
+        self.path = importlib.util.cache_from_source(self.plugin)
+        os.mkdir(os.path.dirname(self.path), 0o755)
+        # The hook's interpreter is that of the tests, so it looks for the same file.
+        time.sleep(TICK)
+        quick.write(code, os.stat(self.plugin), *os.path.split(self.path))
+
+    def text(self, word):
+        return f'print(\'{{"metadata": {{"from": "{word:8}"}}}}\')\n'
 
     def write(self, word):
-        self.trial.node.hosted("bad", f'print(\'{{"metadata": {{"from": "{word:8}"}}}}\')\n')
-
-    def same_again(self):
-        """Another source, of the same size and time, as the compiled file has it."""
-        self.write("source")
-        os.utime(self.plugin, ns=(self.times.st_atime_ns, self.times.st_mtime_ns))
+        return self.trial.node.hosted("bad", self.text(word))
 
     def answers(self):
         self.trial.configure()
@@ -300,20 +303,39 @@ class Compiled:
 
 @pytest.fixture
 def compiled(trial):
-    # The hook's interpreter is that of the tests, so it looks for the same file.
     return Compiled(trial)
 
 
 @hostonly
 def test_a_compiled_file_is_taken(compiled):
-    compiled.same_again()
     assert compiled.answers() == "compiled"
 
 
-@hostonly
-def test_a_compiled_file_of_another_source_is_not_taken(compiled):
+def another_size(compiled):
+    with open(compiled.plugin, "a") as file:
+        file.write("\n")
+
+
+def replaced(compiled):
+    """By one of the same size and time, as an image or a package has it."""
+    before = os.stat(compiled.plugin)
+    os.unlink(compiled.plugin)
     compiled.write("source")
-    os.utime(compiled.plugin, (1, 1))
+    os.utime(compiled.plugin, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def a_link(compiled):
+    os.rename(compiled.plugin, f"{compiled.plugin}-1")
+    os.symlink("bad.py-1", compiled.plugin)
+
+
+CHANGE = (another_size, replaced, a_link, lambda c: os.utime(c.plugin, (1, 1)))
+
+
+@hostonly
+@pytest.mark.parametrize("change", CHANGE)
+def test_a_compiled_file_of_another_source_is_not_taken(compiled, change):
+    change(compiled)
     assert compiled.answers() == "source"
 
 
@@ -329,32 +351,25 @@ SPOIL = {
 @hostonly
 @pytest.mark.parametrize("name", SPOIL)
 def test_a_compiled_file_that_cannot_be_trusted_is_not_taken(compiled, name):
-    compiled.same_again()
     SPOIL[name](compiled)
     assert compiled.answers() == "source"
 
 
 class Kept:
-    """A hosted plugin with no compiled file beside it, old enough for one to be kept."""
+    """A hosted plugin with no compiled file beside it."""
 
     def __init__(self, trial):
         self.trial = trial
         self.folder = f"{trial.node.plugin_dir}/__pycache__"
-        self.write("first")
+        self.plugin = self.write("first")
 
-    def write(self, word, age=10):
-        path = self.trial.node.hosted("bad", f'print(\'{{"metadata": {{"from": "{word}"}}}}\')\n')
-        moment = time.time() - age
-        os.utime(path, (moment, moment))
-
-    answers = Compiled.answers
+    text, write, answers = Compiled.text, Compiled.write, Compiled.answers
 
     def files(self):
         return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
 
     def status(self):
         (name,) = self.files()
-        assert name == f"bad{quick.ENDING}"
         return os.stat(f"{self.folder}/{name}")
 
 
@@ -364,29 +379,38 @@ def kept(trial):
 
 
 def test_its_code_is_kept_for_the_next_time(kept):
+    time.sleep(TICK)
     assert kept.answers() == "first"
     first = kept.status()
     assert (first.st_uid, stat.S_IMODE(first.st_mode), first.st_nlink) == (0, 0o644, 1)
     assert stat.S_IMODE(os.stat(kept.folder).st_mode) == 0o755
+    # Where import would look for it too.
+    assert os.path.samestat(os.stat(importlib.util.cache_from_source(kept.plugin)), first)
     assert kept.answers() == "first" and kept.status().st_ino == first.st_ino
     kept.write("second")
-    assert kept.answers() == "second" and kept.status().st_mtime_ns > first.st_mtime_ns
-    code = importlib.util.cache_from_source(f"{kept.trial.node.plugin_dir}/bad.py")
-    assert os.path.samestat(os.stat(code), kept.status())  # where import would look for it too
+    assert kept.answers() == "second" and kept.status().st_ino != first.st_ino
 
 
 @hostonly
-def test_that_of_a_file_which_may_still_change_is_not_kept(kept):
-    for age in (0, -1000):
-        kept.write("young", age)
-        assert kept.answers() == "young" and kept.files() == []
+def test_under_a_caller_that_asserts_nothing(kept):
+    """Its code is that of an interpreter as it is."""
+    kept.trial.node.hosted("bad", "assert False, 'the plugin asserts'\n")
+    kept.trial.configure()
+    code = (
+        "import sys; from nri_hook.client import Client, Task\n"
+        "Client(*sys.argv[1:2], (sys.argv[2],)).invoke(Task('a', -1, {'linux': {}}), 'update')"
+    )
+    argv = [sys.executable, "-O", "-c", code, kept.trial.node.conf_dir, kept.trial.node.plugin_dir]
+    done = subprocess.run(argv, env={"PYTHONPATH": TOP}, capture_output=True, text=True)
+    assert done.returncode == 1 and "the plugin asserts" in done.stderr
 
 
 UNKEPT = {
     "others-may-write-its-folder": lambda k: (os.mkdir(k.folder), os.chmod(k.folder, 0o777)),
     "a-strangers-folder": lambda k: (os.mkdir(k.folder), os.chown(k.folder, 1000, 1000)),
     "no-folder": lambda k: open(k.folder, "w").close(),
-    "a-link": lambda k: os.symlink(k.trial.node.folder, k.folder),
+    "its-folder-is-a-link": lambda k: os.symlink(k.trial.node.folder, k.folder),
+    "a-link": a_link,
 }
 
 
@@ -394,10 +418,53 @@ UNKEPT = {
 @pytest.mark.parametrize("name", UNKEPT)
 def test_where_its_code_is_not_kept(kept, name):
     UNKEPT[name](kept)
-    before = os.listdir(kept.trial.node.folder)
+    time.sleep(TICK)
     assert kept.answers() == "first"
-    assert name == "a-link" or kept.files() == []
-    assert not [n for n in os.listdir(kept.trial.node.folder) if n not in before and "pyc" in n]
+    found = glob.glob(f"{kept.trial.node.folder}/**/*{quick.ENDING}", recursive=True)
+    assert found == []
+
+
+@hostonly
+def test_what_it_starts_reads_nothing(trial):
+    """The payload is read, as by an executable one."""
+    text = (
+        "import subprocess\nfrom nri_hook import skel\n"
+        "def invoke(request):\n    result = request.new_result('bad')\n"
+        "    cat = subprocess.run(['cat'], capture_output=True)\n"
+        "    result.metadata = {'read': cat.stdout.decode()}\n    return result\n"
+        "skel.run(invoke, 'bad')\n"
+    )
+    assert answers(trial, text)["metadata"] == {"read": ""}
+
+
+@hostonly
+def test_another_payload_in_the_place_of_its_own(trial):
+    """A file that wraps another one."""
+    text = (
+        "import os\nfrom nri_hook import skel\n"
+        "read, write = os.pipe()\nos.write(write, os.read(0, 65536).replace(b'create', b'setup'))\n"
+        "os.close(write)\nos.dup2(read, 0)\n"
+        "def invoke(request):\n    result = request.new_result('bad')\n"
+        "    result.metadata = {'state': request.state}\n    return result\n"
+        "skel.run(invoke, 'bad')\n"
+    )
+    assert answers(trial, text)["metadata"] == {"state": "setup"}
+
+
+@hostonly
+def test_one_that_hosts_another(trial, scene):
+    """What it has written and not flushed is not the other's."""
+    inner = scene.node()
+    inner.hosted("inner", "print('{}')\n")
+    inner.configure("inner")
+    text = (
+        "import sys\nsys.stdout.write('{\"metadata\": ')\n"
+        "from nri_hook.client import Client, Task\n"
+        f"client = Client({inner.conf_dir!r}, ({inner.plugin_dir!r},))\n"
+        "results = client.invoke(Task('a', -1, {'linux': {}}), 'update')\n"
+        'print(\'{"inner": "%s"}}\' % results[0].plugin)\n'
+    )
+    assert answers(trial, text)["metadata"] == {"inner": "inner"}
 
 
 @hostonly

@@ -44,8 +44,7 @@ def add(node, kind, count):
         if kind == NATIVE:
             native(f"{node.plugin_dir}/{type}")
         elif kind == PLAIN:
-            # Not of this moment, in which it might still change: its code is kept at the first run.
-            os.utime(node.hosted(type, text), (0, 0))
+            node.hosted(type, text)
         else:
             node.executable(type, (FIRST if kind == EXECUTABLE else LEANEST) + text)
     node.configure(*types)
