@@ -18,7 +18,7 @@ class Container:
     """A container between create and start.
 
     caller: the runtime. init: its first process. membership: hierarchy -> cgroup of init, as in
-    /proc/PID/cgroup. cgroups_path: of config.json, or the runtime's default. rootfs: absolute.
+    /proc/PID/cgroup. cgroups_path: of config.json, or the runtime's default.
     """
 
     def __init__(self, state: oci.State) -> None:
@@ -30,12 +30,14 @@ class Container:
         self.bundle = oci.load_bundle(state, self.caller.root)
         self.membership = hierarchies.membership(state.pid)
         self.cgroups_path = self.bundle.cgroups_path or self._default_path()
+        self._root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
 
-        root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
+    def rootfs(self) -> str:
+        """Its absolute path, without links. Raises HookError."""
         try:
-            self.rootfs = os.path.realpath(root)
+            return os.path.realpath(self._root)
         except ValueError:  # a NUL or half a surrogate pair in it
-            raise HookError("is no path", path=root) from None
+            raise HookError("is no path", path=self._root) from None
 
     def _default_path(self) -> str:
         from nri_hook.cgroups import places

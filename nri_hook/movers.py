@@ -37,7 +37,7 @@ class LiveMove:
         self.plan = plan.plan(
             pid, membership, container.cgroups_path, path, book.name, book.folder, leave_parent
         )
-        rootfs = view.Rootfs(container.rootfs, container.bundle.cgroup_mounts())
+        rootfs = view.Rootfs(container.rootfs(), container.bundle.cgroup_mounts())
         placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
         container.init.check()
         return dict(membership, **self.plan.cgroups)
