@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nri_hook.movers import LiveMove
+
 # What the annotations of an engine that knows pods begin with.
 POD = "io.kubernetes.cri"
 
@@ -72,6 +74,12 @@ class Container:
     def is_of(self, document: "dict[str, Any]") -> bool:
         """Whether a record is of this very container, and not of a former one of its id."""
         return (document.get("pid"), document.get("start")) == (self.init.pid, self.init.start)
+
+    def mover(self) -> "LiveMove":
+        """What moves it."""
+        from nri_hook.movers import LiveMove
+
+        return LiveMove(self)
 
     def check_movable(self) -> None:
         """Raise Left where the runtime could not follow a move, HookError where init has ended."""

@@ -7,7 +7,7 @@ from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol, Union
+    from typing import Any, Optional, Protocol, Union
 
     from nri_hook import record
     from nri_hook.chain import Answer, Chain
@@ -47,13 +47,12 @@ class Creation:
     def __init__(
         self,
         container: "Union[Container, Draft]",
-        mover: "Mover",
         chain: "Chain",
         book: "Union[record.Record, record.NoRecord]",
         report: "Report",
     ) -> None:
         self.container = container
-        self.mover = mover
+        self.mover: "Optional[Mover]" = None  # as long as nothing asks for a place
         self.chain = chain
         self.book = book
         self.report = report
@@ -95,7 +94,8 @@ class Creation:
             answer = self.chain.invoke(self.request, deadline, self._save_call)
             self.outcome = self._place(answer) if answer else "stays"
             self._save_end()
-            self.mover.settle()
+            if self.mover:
+                self.mover.settle()
         except (Exception, KeyboardInterrupt) as error:
             raise self._undo(error) from error
         finally:
@@ -115,7 +115,7 @@ class Creation:
                 origin=self.origin,
                 cgroupsPath=self.cgroups_path,
                 cgroups=self.cgroups,
-                placements=self.leftovers + self.mover.document(),
+                placements=self.leftovers + self._begun(),
                 outcome=self.outcome,
                 reason=self.reason,
             )
@@ -147,6 +147,7 @@ class Creation:
                 return "stays"
             self.report.target = path
             self.book.check_kept()
+            self.mover = self.container.mover()
             self.cgroups = self.mover.put(path, answer.entry.leave_parent, self)
         except Left as left:
             return self._leave(left)
@@ -155,8 +156,14 @@ class Creation:
         self.cgroups_path = path
         return "moved"
 
+    def _begun(self) -> "list[dict[str, Any]]":
+        return self.mover.document() if self.mover else []
+
+    def _take_back(self, deadline: float) -> "list[HookError]":
+        return self.mover.take_back(deadline) if self.mover else []
+
     def _leave(self, left: Left) -> str:
-        errors = self.mover.take_back(time.monotonic() + UNDO_TIME)
+        errors = self._take_back(time.monotonic() + UNDO_TIME)
         if errors:
             raise HookError("; ".join([f"{left}; not undone", *map(str, errors)]))
         self.report.target = ""
@@ -169,9 +176,9 @@ class Creation:
         deadline = time.monotonic() + UNDO_TIME
         reason = str(error) if isinstance(error, HookError) else f"{type(error).__name__}: {error}"
         undone = []
-        begun = self.mover.document()
+        begun = self._begun()
         # A cgroup that somebody else has entered is waited for in vain: some time is the plugins'.
-        failed = self.mover.take_back(deadline - UNDO_TIME / 2)
+        failed = self._take_back(deadline - UNDO_TIME / 2)
         if begun and not failed:
             undone.append("the move")
         if self.chain.called:

@@ -7,6 +7,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from nri_hook.movers import NativePlacement
+
 
 class Draft:
     """The config of a container, which precreate may change.
@@ -34,6 +36,12 @@ class Draft:
         spec = payload.spec(self.bundle, self.cgroups_path, {}, payload.NO_PID)
         pod = sandbox.find(self.id, "", self.bundle.annotations)
         return payload.request("setup", self.id, payload.NO_PID, spec, pod)
+
+    def mover(self) -> "NativePlacement":
+        """What puts it elsewhere."""
+        from nri_hook.movers import NativePlacement
+
+        return NativePlacement(self)
 
     def rewrite(self, cgroups_path: str) -> None:
         """Put another linux.cgroupsPath into the config."""

@@ -30,7 +30,6 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     from nri_hook.chain import Chain
     from nri_hook.creation import Creation
     from nri_hook.draft import Draft
-    from nri_hook.movers import NativePlacement
 
     draft = Draft(stdin)
     if draft.id:
@@ -40,7 +39,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         book = record.open_or_none(flags, name, deadline, report.notes)
         report.record = (book.folder, book.name)
         chain = Chain(entries, flags.plugin_path())
-        creation = Creation(draft, NativePlacement(draft), chain, book, report)
+        creation = Creation(draft, chain, book, report)
         creation.finish_former(deadline)
         creation.run(deadline)
         report.succeed(creation.outcome)
@@ -59,7 +58,6 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     from nri_hook.chain import Chain
     from nri_hook.container import Container
     from nri_hook.creation import Creation
-    from nri_hook.movers import LiveMove
 
     state = oci.read_state(stdin)
     report.id = state.id
@@ -74,7 +72,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
         report.succeed(book.document["outcome"])
         return
     chain = Chain(entries, flags.plugin_path())
-    creation = Creation(container, LiveMove(container), chain, book, report)
+    creation = Creation(container, chain, book, report)
     creation.finish_former(deadline)
     former = record.find_setup(flags, state.id, deadline) if book.name else None
     if former:

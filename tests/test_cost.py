@@ -23,7 +23,7 @@ ALWAYS = {
 }
 CHAIN = {"chain", "journal", "payload", "process", "program"}
 CREATION = {
-    *("container", "creation", "movers", "cgroups/hierarchies"),
+    *("container", "creation", "cgroups/hierarchies"),
 }
 HOSTED = {"hosted", "skel"}
 # What a file is called here: without the names of this run.
