@@ -17,6 +17,29 @@ SMALL, LARGE = 20, 200
 # What a hook file gives its hook.
 ENVIRONMENT = dict(entry.split("=", 1) for entry in hookfile.ENVIRONMENT)
 
+# The chain and nothing else, in an interpreter as the hook's is: what it uses itself and what all
+# of its plugins use, in seconds of CPU.
+CHAIN = f"""
+import gc, resource, sys, time
+gc.disable()
+sys.dont_write_bytecode = True
+sys.path.append({TOP!r})
+from nri_hook import quick
+quick.install("nri_hook")
+from nri_hook import conf, payload
+from nri_hook.chain import Chain
+
+def used():
+    both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+chain = Chain(conf.load(sys.argv[1]), [sys.argv[2]])
+request = payload.request("create", "redis", 7, {{"cgroupsPath": "/redis"}}, None)
+before = used()
+chain.invoke(request, time.monotonic() + 60, lambda: None)
+print(used() - before)
+"""
+
 
 class Stand:
     """Where hooks are called: a process that stands for init, and nodes."""
@@ -38,6 +61,18 @@ class Stand:
         if kind is not None:
             noops.add(node, kind, count)
         return Life(self._state(node.folder, size), node.options(), node.launcher)
+
+    def chain(self, kind, count):
+        """A function that calls a chain of so many plugins once; its seconds of CPU."""
+        node = self.scene.node()
+        noops.add(node, kind, count)
+        argv = [PYTHON, "-IS", "-c", CHAIN, node.conf_dir, node.plugin_dir]
+
+        def call():
+            out = subprocess.run(argv, stdout=subprocess.PIPE, check=True, env=ENVIRONMENT).stdout
+            return float(out)
+
+        return call
 
     def other(self, launcher, plugins):
         """A Life with another hook in place of ours, which gets the native plugins as flags."""
