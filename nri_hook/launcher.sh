@@ -69,7 +69,7 @@ yespoststart | yespoststop)
     case $1$file in
     *.log | *.log.cut) ;; # it stays when the record goes
     poststart*.lock) ;;   # it is there as long as the record
-    poststart*.json) [ ! -e "$file" ] || [ -k "$file" ] || clear= ;; # see record.ADOPTED
+    poststart*.json) [ ! -e "$file" ] || [ -k "$file" ] || clear= ;; # see record.SETTLED
     *) [ ! -e "$file" ] || clear= ;;
     esac
   done

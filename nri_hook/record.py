@@ -37,7 +37,7 @@ HALF_BYTES = (
 # tells so: the sticky bit, which means nothing on a file, and for which the launcher looks before
 # it starts Python (an x would not be seen where /run is mounted noexec).
 TO_ADOPT = ("chain", "moved")
-PLAIN, ADOPTED = 0o600, 0o1600
+PLAIN, SETTLED = 0o600, 0o1600
 # More than some plugins have to say; each line has all of the answers so far.
 MAX_ADDED = 64 << 10
 
@@ -310,7 +310,7 @@ def _write(path: str, flags: int, line: bytes, document: "dict[str, Any]") -> No
         while data:
             data = data[os.write(fd, data) :]
         if "outcome" in document:
-            os.fchmod(fd, PLAIN if document["outcome"] in TO_ADOPT else ADOPTED)
+            os.fchmod(fd, PLAIN if document["outcome"] in TO_ADOPT else SETTLED)
     finally:
         os.close(fd)
 

@@ -151,7 +151,7 @@ def test_after_the_start_only_where_there_may_be_something_to_do(front):
     front.touch(f"{path}.json")
     assert front("poststart", STATE)[2] == "poststart"
     assert json.loads(front.stdin) == STATE
-    os.chmod(f"{path}.json", record.ADOPTED)
+    os.chmod(f"{path}.json", record.SETTLED)
     assert front("poststart", STATE) is None
     assert front("poststop", STATE)[2] == "poststop"
     front.touch(f"{path}.new")

@@ -201,7 +201,7 @@ def test_the_mode_tells_poststart(folder):
     for outcome in ("chain", "stays", "chain", "moved", "adopted", "chain", "left"):
         # What a hook has left that was killed.
         write(folder, os.path.basename(book.new_path), b"{")
-        os.chmod(book.new_path, record.ADOPTED)
+        os.chmod(book.new_path, record.SETTLED)
         book.save(dict(DOCUMENT, outcome=outcome))
         assert mode() == (0o600 if outcome in ("chain", "moved") else 0o1600)
     book.save(dict(DOCUMENT, outcome="chain"))
