@@ -33,13 +33,16 @@ class Container:
         self.membership = hierarchies.membership(state.pid)
         self.cgroups_path = self.bundle.cgroups_path or self._default_path()
         self._root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
+        try:
+            is_path = b"\0" not in os.fsencode(self._root)
+        except ValueError:  # half a surrogate pair in it
+            is_path = False
+        if not is_path:
+            raise HookError("is no path", path=self._root)
 
     def rootfs(self) -> str:
-        """Its absolute path, without links. Raises HookError."""
-        try:
-            return os.path.realpath(self._root)
-        except ValueError:  # a NUL or half a surrogate pair in it
-            raise HookError("is no path", path=self._root) from None
+        """Its absolute path, without links."""
+        return os.path.realpath(self._root)
 
     def _default_path(self) -> str:
         from nri_hook.cgroups import places
