@@ -10,7 +10,7 @@ pytestmark = pytest.mark.hostonly
 def test_a_move_is_measured(name):
     found = move.measured(scenes.all_scenes()[name], rounds=2)
     least = {variant: min(seconds) for variant, seconds in found.items()}
-    assert len(least) == 3 + len(move.STEPS)
+    assert len(least) == 4 + len(move.STEPS)
     unit = least.pop(move.INTERPRETER)
     assert 0 < unit and all(unit < seconds < 1 for seconds in least.values()), least
 

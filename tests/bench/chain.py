@@ -123,9 +123,9 @@ def targets(found):
     hosted, executable, lean = (measure.middle(values(found, name)) for name in CHAINS)
     whole = [more(found, name_of(kind, 3), EMPTY) for kind in (noops.PLAIN, noops.EXECUTABLE)]
     large = more(found, name_of(noops.NATIVE, 1, LARGE), name_of(noops.NATIVE, 1))
-    yield "createRuntime without plugins, x interpreter", 1.15, ratio(found, NOTHING)
-    yield "poststart with nothing to do, x interpreter", 1.0, ratio(found, NOTHING, "poststart")
-    yield "poststop with nothing to do, x interpreter", 1.0, ratio(found, NOTHING, "poststop")
+    yield "createRuntime without plugins, x interpreter", 0.3, ratio(found, NOTHING)
+    yield "poststart with nothing to do, x interpreter", 0.2, ratio(found, NOTHING, "poststart")
+    yield "poststop with nothing to do, x interpreter", 0.2, ratio(found, NOTHING, "poststop")
     own = measure.middle(values(found, PLUGIN))
     yield "each native plugin adds, x its own", 1.2, each(found, noops.NATIVE) / own
     yield "each hosted plugin adds, x interpreter", 0.15, each(found, noops.PLAIN) / bare

@@ -57,7 +57,7 @@ def _measured(runtime, seconds, rounds):
         moving.add("timed", TIMED.format(note=note))
         found = []
         for _ in range(rounds):
-            moving.move("timed")
+            moving.create("timed")
             with open(note) as file:
                 found.append([float(word) for word in file.read().split()])
         return [measure.middle(column) for column in zip(*found)]

@@ -3,9 +3,10 @@
 from bench import measure, scenes
 
 ROUNDS = 24
-TARGET = 0.6
+TARGET, HALF = 0.6, 0.3
 INTERPRETER = "bare interpreter"
-BARE, WHOLE = "bare writes", "whole move"
+STAYS, BARE, WHOLE = "no move", "bare writes", "whole move"
+CARRY = "bare writes and carry"
 # Step -> what stands for its functions where it is left out, by module of nri_hook.cgroups. All
 # modules are imported in every variant.
 STEPS = {
@@ -28,6 +29,12 @@ STEPS = {
     ),
     "view": ("view", {"turn": "lambda *arguments: None"}),
 }
+# What a launcher does to pass over what the plugin asks for.
+IN_PLACE = """\
+from nri_hook.creation import Creation
+assert callable(Creation._place)
+Creation._place = lambda self, answer: "stays"
+"""
 
 
 def run():
@@ -40,12 +47,13 @@ def measured(runtime, rounds):
     moving = scenes.Moving(runtime)
     try:
         variants = {INTERPRETER: moving.interpreter}
+        moving.add(STAYS, IN_PLACE)
         moving.add(BARE, without(STEPS))
         for step in STEPS:
             moving.add(f"bare writes and {step}", without(set(STEPS) - {step}))
         moving.add(WHOLE, without(()))
         for name in moving.bundles:
-            variants[name] = lambda name=name: moving.move(name)
+            variants[name] = lambda name=name: moving.create(name, moves=name != STAYS)
         return measure.in_turn(variants, rounds)
     finally:
         moving.close()
@@ -63,12 +71,16 @@ def without(steps):
     return "\n".join(lines)
 
 
-def more(found, variant=WHOLE):
-    """By how many bare interpreters a variant is dearer than the bare writes."""
-    return measure.difference(found[variant], found[BARE]) / measure.middle(found[INTERPRETER])
+def more(found, variant=WHOLE, than=BARE):
+    """By how many bare interpreters a variant is dearer than another one."""
+    return measure.difference(found[variant], found[than]) / measure.middle(found[INTERPRETER])
 
 
 def targets(scenes):
     """(what, limit, measured) of each target that this measurement decides."""
     for name, found in scenes.items():
-        yield f"a move on {name}, more than its bare writes, x interpreter", TARGET, more(found)
+        what = f"a move on {name}"
+        yield f"{what}, more than its bare writes, x interpreter", TARGET, more(found)
+        carry = more(found, CARRY, STAYS)
+        yield f"{what}: bare writes and carry, more than no move, x interpreter", HALF, carry
+        yield f"{what}: view and filter on top, x interpreter", HALF, more(found, WHOLE, CARRY)
