@@ -22,9 +22,7 @@ ALWAYS = {
     *("conf", "runtimes", "stages", "strictjson", "trust", "cgroups/__init__", "cgroups/files"),
 }
 CHAIN = {"chain", "journal", "payload", "process", "program"}
-CREATION = {
-    *("container", "creation", "cgroups/hierarchies"),
-}
+CREATION = {"container", "creation", "cgroups/hierarchies"}
 HOSTED = {"hosted", "skel"}
 # What a file is called here: without the names of this run.
 ALL_FILES = {"/dev/null", "/proc/self/fd", "LAUNCHER"}

@@ -303,7 +303,6 @@ def test_a_hooks_dir_of_root_alone(machine: Machine) -> None:
 
 
 @hostonly
-@hostonly
 @pytest.mark.parametrize(
     "path",
     [
