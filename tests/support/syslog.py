@@ -14,6 +14,8 @@ import time
 
 SOCKET = "/dev/log"
 FILE = "/run/nri-test-syslog"
+# Seconds for other sessions to end: a test may take no longer than twice this.
+PATIENCE = 60
 
 
 class Journal:
@@ -41,9 +43,13 @@ class Collector:
 
     def __init__(self):
         self.socket = None
+        self.users = None
 
     def listen(self):
         """Take the socket unless somebody alive has it."""
+        if self.users is None:
+            self.users = open(f"{FILE}.users", "w")
+            fcntl.flock(self.users, fcntl.LOCK_SH)
         with open(f"{FILE}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.socket or _is_heard():
@@ -68,10 +74,25 @@ class Collector:
         return [level + line for level, line in found]
 
     def close(self):
+        """Let it go; whoever has the socket waits for the others, whose lines would be lost."""
         if self.socket:
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and not self._is_last():
+                time.sleep(0.1)
             os.unlink(SOCKET)
             os.unlink(FILE)
             self.socket.close()
+        if self.users:
+            self.users.close()
+
+    def _is_last(self):
+        try:
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # What was not to be had is gone too (flock(2)).
+            fcntl.flock(self.users, fcntl.LOCK_SH)
+            return False
+        return True
 
     def _collect(self, listening):
         with open(FILE, "ab", buffering=0) as file:
