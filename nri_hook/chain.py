@@ -44,11 +44,17 @@ class Chain:
     calls: every call made here, in order. notes: lines worth logging that
     are no failures. called: indexes into `entries` of those that got create or setup, in order.
     results: their answers. last_answers: those to `delete`, in the order of these calls. late:
-    those of `called` that ran into their deadline.
+    those of `called` that ran into their deadline. meanwhile: done while one runs.
     """
 
-    def __init__(self, entries: "list[Entry]", folders: "list[str]") -> None:
+    def __init__(
+        self,
+        entries: "list[Entry]",
+        folders: "list[str]",
+        meanwhile: "Optional[process.Meanwhile]" = None,
+    ) -> None:
         self.entries = entries
+        self.meanwhile = meanwhile
         self.folders = program.Folders(folders)
         self.calls: "list[Call]" = []
         self.notes: "list[str]" = []
@@ -119,7 +125,7 @@ class Chain:
         try:
             if before:
                 before()
-            outcome = found.run(stdin, deadline, document)
+            outcome = found.run(stdin, deadline, document, self.meanwhile)
         except HookError:  # it has not run, so there is nothing that a `delete` could undo
             self.called = self.called[:-1] if is_new else self.called
             raise

@@ -35,6 +35,7 @@ IMPORTED = (
     "nri_hook.stages",
     "nri_hook.adoption",
     "nri_hook.cgroups.controls",
+    "nri_hook.cgroups.grace",
     "nri_hook.cgroups.libc",
     "nri_hook.cgroups.placement",
     "nri_hook.cgroups.plan",

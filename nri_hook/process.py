@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     # Starts a process with these descriptors as 0, 1 and 2, before a deadline of
     # time.monotonic(); its pid. Raises HookError.
     Start = Callable[["tuple[int, int, int]", float], int]
+    # Called every MEANWHILE seconds while a plugin runs, as long as it returns True.
+    Meanwhile = Callable[[], bool]
 
 MAX_OUTPUT = 1 << 20
 MAX_ERRORS = 4096
@@ -30,6 +32,7 @@ BUSY_PAUSE = 0.05
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # All signals that can be reset: an interpreter ignores SIGPIPE, a caller may ignore more.
 SIGNALS = _signal.valid_signals()
+MEANWHILE = 0.003
 # Seconds that poll(2) can be told in milliseconds; then one looks again.
 MAX_PAUSE = 3600.0
 _first_names: "set[bytes]" = set()
@@ -77,17 +80,28 @@ def _was_given(name: str) -> bool:
     return name.encode() in _first_names
 
 
-def run(path: str, argv: "list[str]", stdin: bytes, deadline: float) -> Outcome:
+def run(
+    path: str,
+    argv: "list[str]",
+    stdin: bytes,
+    deadline: float,
+    meanwhile: "Optional[Meanwhile]" = None,
+) -> Outcome:
     """Run the executable `path` in a session of its own until it ends or time.monotonic() passes
     `deadline`.
 
     It gets its stdin, stdout and stderr from us and no other descriptor. Raises HookError where
     it cannot be started.
     """
-    return attend(lambda fds, end: _spawn(path, argv, fds, end), stdin, deadline)
+    return attend(lambda fds, end: _spawn(path, argv, fds, end), stdin, deadline, meanwhile)
 
 
-def attend(start_one: "Start", stdin: bytes, deadline: float) -> Outcome:
+def attend(
+    start_one: "Start",
+    stdin: bytes,
+    deadline: float,
+    meanwhile: "Optional[Meanwhile]" = None,
+) -> Outcome:
     """The same for whatever `start_one` starts, in a session of its own. Raises HookError."""
     stdin_read, stdin_write = os.pipe()
     stdout_read, stdout_write = os.pipe()
@@ -104,7 +118,7 @@ def attend(start_one: "Start", stdin: bytes, deadline: float) -> Outcome:
             os.close(fd)
     plugin = _Running(pid, stdin, stdin_write, stdout_read, stderr_read)
     try:
-        plugin.converse(deadline)
+        plugin.converse(deadline, meanwhile)
     except BaseException:  # an interrupt; the plugin has a session of its own, and gets none
         plugin.end()
         raise
@@ -161,14 +175,17 @@ class _Running:
         except (AttributeError, OSError):  # Linux < 5.3
             self.exit = -1
 
-    def converse(self, deadline: float) -> None:
+    def converse(self, deadline: float, meanwhile: "Optional[Meanwhile]") -> None:
         """Feed and read until the plugin has ended and its output is whole, then reap it."""
         limit = deadline
+        longest = MAX_PAUSE if self.exit >= 0 else 0.01
         while self.outcome.status is None or self.stdout in self.open:
             left = limit - time.monotonic()
             if left <= 0 or self.size > MAX_OUTPUT:
                 break
-            self._serve_ready(left if self.exit >= 0 else min(left, 0.01))
+            self._serve_ready(min(left, MEANWHILE if meanwhile else longest))
+            if meanwhile and not meanwhile():
+                meanwhile = None
             if self.outcome.status is None and self._reap(os.WNOHANG):
                 limit = min(deadline, time.monotonic() + GRACE)
                 # What the pipes hold at this moment; a child of its may fill them for ever.
@@ -200,7 +217,7 @@ class _Running:
     def _serve_ready(self, pause: float) -> bool:
         """Wait at most `pause` seconds, move what can be moved; whether anything was."""
         served = False
-        for fd, _ in self.poll.poll(min(pause, MAX_PAUSE) * 1000):
+        for fd, _ in self.poll.poll(pause * 1000):
             if fd != self.exit and self.size <= MAX_OUTPUT:
                 served = True
                 if not self._serve(fd):

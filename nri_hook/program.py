@@ -43,18 +43,26 @@ class Program:
         self.folder = folder
 
     def run(
-        self, stdin: bytes, deadline: float, document: "Optional[dict[str, Any]]" = None
+        self,
+        stdin: bytes,
+        deadline: float,
+        document: "Optional[dict[str, Any]]" = None,
+        meanwhile: "Optional[process.Meanwhile]" = None,
     ) -> process.Outcome:
         """Run it for one call, until time.monotonic() passes `deadline`. document: what stdin says,
         where that is known; a hosted one need not decode it. Raises HookError."""
         try:
             if not self.hosted:
-                return process.run(self.path, [self.path, "invoke"], stdin, deadline)
+                argv = [self.path, "invoke"]
+                return process.run(self.path, argv, stdin, deadline, meanwhile)
             from nri_hook import hosted
 
             given = (stdin, document) if document else None
             return process.attend(
-                lambda fds, end: hosted.start(self.path, self.folder, given, fds), stdin, deadline
+                lambda fds, end: hosted.start(self.path, self.folder, given, fds),
+                stdin,
+                deadline,
+                meanwhile,
             )
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None

@@ -38,6 +38,8 @@ HALF_BYTES = (
 # it starts Python (an x would not be seen where /run is mounted noexec).
 TO_ADOPT = ("chain", "moved")
 PLAIN, SETTLED = 0o600, 0o1600
+# It is there where the container before was moved.
+MOVING = "moving"
 # More than some plugins have to say; each line has all of the answers so far.
 MAX_ADDED = 64 << 10
 
@@ -102,6 +104,21 @@ class Record:
     def check_kept(self) -> None:
         """A move needs a record: this is one."""
 
+    def expects_move(self) -> bool:
+        """Whether the container before was moved, as most likely this one will be."""
+        return os.path.exists(os.path.join(self.folder, MOVING))
+
+    def expect_move(self, expected: bool) -> None:
+        """Say it to the next one."""
+        path = os.path.join(self.folder, MOVING)
+        try:
+            if expected and not os.path.exists(path):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PLAIN))
+            elif not expected:
+                os.unlink(path)
+        except OSError:  # it is no more than a guess
+            pass
+
     def is_stale(self, name: str) -> bool:
         """Whether the container of another record is gone, or has no record. One that has ended
         is there until its runtime has deleted it."""
@@ -155,6 +172,12 @@ class NoRecord:
 
     def check_kept(self) -> None:
         raise Left(f"there is no record of it: {self.reason}")
+
+    def expects_move(self) -> bool:
+        return False
+
+    def expect_move(self, expected: bool) -> None:
+        pass
 
     def is_stale(self, name: str) -> bool:
         return False

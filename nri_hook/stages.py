@@ -71,13 +71,19 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
         report.notes.append("called twice for one container: the hook is registered twice")
         report.succeed(book.document["outcome"])
         return
-    chain = Chain(entries, flags.plugin_path())
+    meanwhile = None
+    if book.expects_move():
+        from nri_hook.cgroups.grace import Grace
+
+        meanwhile = Grace().renew
+    chain = Chain(entries, flags.plugin_path(), meanwhile)
     creation = Creation(container, chain, book, report)
     creation.finish_former(deadline)
     former = record.find_setup(flags, state.id, deadline) if book.name else None
     if former:
         creation.take_over(former, deadline)
     creation.run(deadline)
+    book.expect_move(creation.outcome == "moved")
     report.succeed(creation.outcome)
 
 

@@ -84,15 +84,30 @@ def traces():
                 found[kind, number, "not moved"] = trace.of(command.argv, command.stdin)
                 doubt(command.argv)
             found[kind, number, stage] = trace.of(command.argv, command.stdin)
+    calls = stand.life(noops.NATIVE, 1).calls
+    command = calls["createRuntime"]
+    expect_move(command.argv)
+    found["to be moved"] = trace.of(command.argv, command.stdin)
+    calls["poststop"].run()
     stand.close()
     return found
 
 
 def doubt(argv):
     """Give the only record a mode that tells nothing, as that of a moved container has."""
-    folder = argv[argv.index("--state-dir") + 1]
-    for path in glob.glob(f"{folder}/*.json"):
+    for path in glob.glob(f"{state_dir(argv)}/*.json"):
         os.chmod(path, record.PLAIN)
+
+
+def expect_move(argv):
+    """As if the container before had been moved."""
+    os.makedirs(state_dir(argv), 0o700)
+    with open(f"{state_dir(argv)}/{record.MOVING}", "w"):
+        pass
+
+
+def state_dir(argv):
+    return argv[argv.index("--state-dir") + 1]
 
 
 @pytest.fixture(params=EXPECTED, ids=lambda key: "-".join(map(str, key)))
@@ -140,6 +155,20 @@ def test_a_plugin_opens_no_more_files_than_it_has_to(traces):
     one, two = (traces[noops.NATIVE, n, "createRuntime"].opened for n in (1, 2))
     more = collections.Counter(map(name_of, two)) - collections.Counter(map(name_of, one))
     assert more == {"PLUGIN": 1, "STATE.json": 1}
+
+
+def test_what_holds_off_the_grace_period(traces):
+    """One file, for a container that is most likely moved and no other."""
+    usual, found = traces[noops.NATIVE, 1, "createRuntime"], traces["to be moved"]
+    assert set(trace.modules(found, TOP)) - set(trace.modules(usual, TOP)) == {
+        "nri_hook/cgroups/grace"
+    }
+    opened, before = (collections.Counter(map(name_of, t.opened)) for t in (found, usual))
+    (procs,) = set(opened) - set(before) - {"/proc/self/mountinfo"}
+    assert procs.endswith("/cgroup.procs")
+    assert opened - before == collections.Counter(
+        ["PACKAGE", "/proc/N/cgroup", "/proc/self/mountinfo", procs]
+    )
 
 
 def name_of(path):

@@ -100,6 +100,21 @@ def test_a_plain_answer(call):
     assert not ran.outcome.late and not ran.outcome.flooded
 
 
+def test_what_is_done_meanwhile(call, scene):
+    """As long as it says so, which one that ends at once may not wait for."""
+    call("sleep 0.3; echo '{}'")
+    path, done = f"{scene.folder}/plugin", []
+
+    def meanwhile():
+        done.append(time.monotonic())
+        return len(done) < 10
+
+    outcome = process.run(path, [path], b"", time.monotonic() + SOON, meanwhile)
+    assert outcome.output == b"{}\n"
+    assert len(done) == 10
+    assert all(b - a < SOON / 100 for a, b in zip(done, done[1:]))
+
+
 def test_how_it_is_called(call, scene):
     ran = call('echo "$0" "$@"')
     assert ran.output.decode() == f"{scene.folder}/plugin invoke\n"

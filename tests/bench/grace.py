@@ -1,17 +1,28 @@
 """What the writes of a move wait for the kernel's grace period."""
 
 import json
+import time
 
 from bench import measure, scenes
 
 ROUNDS = 15
+# Seconds in which nobody moves a process, after which the next one waits.
+QUIET = 0.1
 # What a plugin takes before it answers, in seconds.
 PLUGINS = {"answers at once": 0, "takes 50 ms": 0.05}
-# Where the writes of the process into its new cgroups are timed.
+# Where the writes of the process into its new cgroups are timed, and those before that hold the
+# grace period off.
 TIMED = """
 import time
-from nri_hook.cgroups import files, placement
+from nri_hook.cgroups import files, grace, placement
 move, write, taken = placement._move, files.write, []
+renew, held_off = grace.Grace.renew, [0]
+
+def renewing(self):
+    begin = time.perf_counter()
+    goes_on = renew(self)
+    held_off[0] += time.perf_counter() - begin
+    return goes_on
 
 def timed(path, value):
     begin = time.perf_counter()
@@ -23,26 +34,27 @@ def moving(planned):
     move(planned)
     files.write = write
     with open({note!r}, "w") as file:
-        file.write(f"{{taken[0]}} {{sum(taken[1:])}}")
+        file.write(f"{{held_off[0]}} {{taken[0]}} {{sum(taken[1:])}}")
 
+grace.Grace.renew = renewing
 placement._move = moving
 """
 # Milliseconds: more is a grace period that was paid.
 TARGET = 1.0
 WORDS = (
-    "Tried, and not built in: a write that changes nothing, by a thread, as soon as the chain has"
-    " asked for a move, so that the wait overlaps with the preparations. The move's own first write"
-    " then took 0.04 ms instead of 12; but from the end of the chain to the end of the writes it"
-    " was only 0.7 ms faster (60 pairs, middle half from 9 ms faster to 4 ms slower, Linux 6.18)."
-    " The preparations may be too short for it, or wait themselves: by its source the kernel holds"
-    " `cgroup_mutex` meanwhile, which making a cgroup needs; a trace has not shown that. Started"
-    " with the chain it would be paid by containers that are not moved, and be over again behind a"
-    " plugin that takes longer than some 10 ms."
+    "The runtime itself has just written one when the hook begins, and as long as a grace period"
+    " has not passed since, the next write is free. So the hook writes its own process into the"
+    " cgroup that it is in, which changes nothing, every 3 ms until the chain has ended, for half a"
+    " second at most; the table has what these writes took, all together. It does so where the"
+    " container before was moved: one that is not to be moved needs none of it. For the first one,"
+    " and where a hook begins late (a start of the interpreter that takes longer than the grace"
+    " period, a runtime that writes nothing), the wait is what it always was."
 )
 
 
 def run(rounds=ROUNDS):
-    """Plugin -> (seconds of the first write, seconds of all others), medians."""
+    """Plugin -> (seconds of the writes that hold the grace period off, of the first write of the
+    move, of all others), medians."""
     runtime = next(iter(scenes.all_scenes().values()))
     return {name: _measured(runtime, seconds, rounds) for name, seconds in PLUGINS.items()}
 
@@ -54,10 +66,12 @@ def _measured(runtime, seconds, rounds):
         text = f"#!/bin/sh\nsleep {seconds}\necho '{answer}'\n"
         moving.node.executable("mover", text)
         note = f"{moving.scene.folder}/writes"
-        moving.add("timed", TIMED.format(note=note))
+        moving.add("timed", TIMED.format(note=note), measured=False)
+        moving.live("timed")
         found = []
         for _ in range(rounds):
-            moving.create("timed")
+            time.sleep(QUIET)
+            moving.live("timed")
             with open(note) as file:
                 found.append([float(word) for word in file.read().split()])
         return [measure.middle(column) for column in zip(*found)]
@@ -67,5 +81,6 @@ def _measured(runtime, seconds, rounds):
 
 def targets(found):
     """(what, limit, measured) of each target that this measurement decides."""
-    for plugin, (first, _) in found.items():
-        yield f"the first write of a move, where the plugin {plugin}, ms", TARGET, 1000 * first
+    for plugin, (before, first, _) in found.items():
+        what = f"the first write of a move and those before it, where the plugin {plugin}, ms"
+        yield what, TARGET, 1000 * (before + first)

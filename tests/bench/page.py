@@ -41,7 +41,7 @@ REASONS = {
     "poststart with nothing": "The same.",
     "poststop with nothing": "The same.",
     "peak memory": "The code of the modules.",
-    "the first write of a move": "The grace period is paid; see the last section.",
+    "the first write of a move": "The grace period is paid, here or before; see the last section.",
     "more than its bare writes": "About 300 control files are read on v1, in ten hierarchies.",
     "bare writes and carry": "The code that moves comes first: 17 modules of ours, 0.1 ms each."
     " Then in each hierarchy, of which v1 has ten, a cgroup is made, marked behind a lock, read,"
@@ -263,14 +263,14 @@ def _grace(document):
     yield (
         "The first write of a process into a `cgroup.procs` after a quiet spell waits for an RCU"
         " grace period (`cgroup_threadgroup_rwsem`), whichever cgroup it goes to and whatever"
-        " process it is; it costs no CPU time. What the first write of a move and all others took,"
-        " by the clock, in the hook of a real `runc create`, behind a plugin that takes so long:"
+        " process it is; it costs no CPU time. What the first write of a move took, those before"
+        " it that hold the grace period off, and all others, by the clock, in the hook of a real"
+        " `runc create` after 100 ms of quiet, behind a plugin that takes so long:"
     )
     yield ""
     rows = [
-        [plugin, milliseconds(first), milliseconds(others)]
-        for plugin, (first, others) in document["grace"].items()
+        [plugin, *map(milliseconds, taken)] for plugin, taken in document["grace"].items()
     ]
-    yield from table(["plugin", "first write, ms", "all others together, ms"], rows)
+    yield from table(["plugin", "before, ms", "first write, ms", "all others together, ms"], rows)
     yield ""
     yield grace.WORDS

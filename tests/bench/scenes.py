@@ -86,9 +86,10 @@ class Moving:
         self.wrapper = self._wrapper()
         self.bundles = {}
 
-    def add(self, name, change):
+    def add(self, name, change, measured=True):
         """A variant of the hook. change: lines of Python that its launcher executes before it
-        calls the stage, once all modules are there."""
+        calls the stage, once all modules are there. measured: whether create() can tell its CPU
+        time, for which an interpreter has to start before it."""
         bundle = self.scene.bundle(edit=self._edit)
         self.node.install(bundle)
         launcher = f"{self.node.launcher}-{len(self.bundles)}"
@@ -100,13 +101,18 @@ class Moving:
         os.chmod(launcher, 0o755)
         (hook,) = bundle.config["hooks"]["createRuntime"]
         _, *words = hook["args"]
-        hook.update(path=self.wrapper, args=[self.wrapper, self.note, launcher, *words])
+        words = [self.wrapper, self.note, launcher, *words] if measured else [launcher, *words]
+        hook.update(path=words[0], args=words)
         bundle.save()
         self.bundles[name] = bundle
 
     def create(self, name, moves=True):
-        """Create a container that is moved or stays, and delete it: the seconds of CPU of the
-        hook."""
+        """What live() does: the seconds of CPU of the hook."""
+        self.live(name, moves)
+        return self._noted()
+
+    def live(self, name, moves=True):
+        """Create a container that is moved or stays, and delete it."""
         runtime, bundle = self.runtime, self.bundles[name]
         id = f"{self.scene.name}-{len(self.bundles)}"
         runtime.create(id, bundle).check()
@@ -114,7 +120,6 @@ class Moving:
         moved = {hierarchy for hierarchy, place in places.items() if place == self.target}
         assert moved == (set(runtime.hierarchies()) if moves else set()), f"{name}: {places}"
         runtime.delete(id).check()
-        return self._noted()
 
     def interpreter(self):
         """The seconds of CPU of an interpreter that does nothing."""

@@ -138,7 +138,7 @@ class Node:
 
     def _state(self):
         try:
-            return sorted(os.listdir(self.state_dir))
+            return sorted(set(os.listdir(self.state_dir)) - {record.MOVING})
         except FileNotFoundError:
             return []
 
