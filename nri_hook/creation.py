@@ -62,6 +62,7 @@ class Creation:
         self.outcome = "chain"
         self.reason = ""
         self.leftovers: "list[dict[str, Any]]" = []
+        self._is_saved = False
 
     def finish_former(self, deadline: float) -> None:
         """Finish what is left of a former container of this name, whose poststop never came."""
@@ -103,34 +104,42 @@ class Creation:
             self.report.notes += self.chain.notes
 
     def save(self) -> None:
-        """Write the record; the keys that deletion.py reads, and who, when and where."""
+        """Write the record, the keys that deletion.py reads, and who, when and where; later on
+        what of it may have changed."""
+        changes: "dict[str, Any]" = {
+            "called": self.chain.called,
+            "results": self.chain.results,
+            "cgroupsPath": self.cgroups_path,
+            "cgroups": self.cgroups,
+            "placements": self.leftovers + self._begun(),
+            "outcome": self.outcome,
+            "reason": self.reason,
+        }
+        if self._is_saved:
+            self.book.add(**changes)
+            return
         self.book.save(
             dict(
                 self.container.identity(),
                 entries=[entry.document for entry in self.chain.entries],
                 folders=self.chain.folders.paths,
-                called=self.chain.called,
-                results=self.chain.results,
                 request=self.request,
                 origin=self.origin,
-                cgroupsPath=self.cgroups_path,
-                cgroups=self.cgroups,
-                placements=self.leftovers + self._begun(),
-                outcome=self.outcome,
-                reason=self.reason,
+                **changes,
             )
         )
+        self._is_saved = True
 
     def _save_call(self) -> None:
         """Write down that a plugin is about to be called."""
-        if len(self.chain.calls) == 0:
-            self.save()
-        else:
+        if self._is_saved:
             self.book.add(called=self.chain.called, results=self.chain.results)
+        else:
+            self.save()
 
     def _save_end(self) -> None:
         """Write down how it ended."""
-        if self.outcome == "stays" and self.chain.calls:
+        if self.outcome == "stays" and self._is_saved:
             self.book.add(
                 called=self.chain.called, results=self.chain.results, outcome=self.outcome
             )

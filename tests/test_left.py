@@ -19,6 +19,8 @@ from support.commands import read, run
 from support.namespaces import MountNamespace
 from support.node import TOP
 
+from nri_hook import record
+
 # All pass in the guests too, which have time for the few that depend most on the runtime.
 hostonly = pytest.mark.hostonly
 STAGES = ("createRuntime", "poststart", "poststop")
@@ -459,8 +461,8 @@ def test_rootless_podman(scene, node, user, log):
     assert said.startswith("nri-hook createRuntime: ") and said.endswith(reason)
     line = [line for line in log.lines() if f"container={id} " in line][0]
     assert reason in line and "outcome=left;" in line
-    (record,) = [path for name, path in user.state().items() if name.endswith(".json")]
-    document = json.loads(read(record))
+    (path,) = [path for name, path in user.state().items() if name.endswith(".json")]
+    document = record.read(path)
     assert (document["outcome"], document["reason"]) == ("left", reason)
 
     user.podman("--hooks-dir", node.hooks_dir, "rm", "--force", "--time", "0", "one").check()

@@ -1,4 +1,5 @@
-"""Control files: read whole and written in one call, with errors that name the file."""
+"""Control files, and others of the kernel that one read(2) gives whole: read, and written in one
+call, with errors that name the file."""
 
 import os
 
@@ -13,7 +14,7 @@ CHUNK = 1 << 14
 
 
 def read(path: str, folder: "Optional[int]" = None) -> str:
-    """The text of a control file; with `folder`, a descriptor, of one in it. Raises OSError."""
+    """The text of such a file; with `folder`, a descriptor, of one in it. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         data = part = os.read(fd, CHUNK)

@@ -33,7 +33,10 @@ MARKING = 5.0
 
 def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
     """The folders of `cgroup` that are not there yet, top-down."""
-    return [folder for folder in _chain(hierarchy, cgroup) if not os.path.isdir(folder)]
+    chain = _chain(hierarchy, cgroup)
+    while chain and os.path.isdir(chain[0]):
+        del chain[0]
+    return chain
 
 
 def first_inside(folder: str) -> str:

@@ -5,6 +5,7 @@ Source: cgroups(7), proc_pid_mountinfo(5); kernel, admin-guide/cgroup-v2.rst.
 
 import os
 
+from nri_hook.cgroups import files
 from nri_hook.errors import HookError
 
 V2 = ""
@@ -37,8 +38,7 @@ def membership(pid: int) -> "dict[str, str]":
     """
     path = f"/proc/{pid}/cgroup"
     try:
-        with open(path, "rb") as file:
-            lines = os.fsdecode(file.read()).split("\n")[:-1]
+        lines = files.read(path).split("\n")[:-1]
     except OSError as error:
         raise HookError(f"no such process: {error.strerror}", path=path) from None
     found = {}

@@ -262,6 +262,8 @@ def _carry(
 
 def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
     """Remove what a container that is gone left at the target: its settings are nobody's."""
+    if not os.path.isdir(step.new):
+        return
     owner, holder = folders.mark_of(step.new), folders.holder_of(step.new)
     if owner and owner != claim and is_stale(owner):
         folders.remove(step.new, lambda folder: False, 0)

@@ -242,7 +242,6 @@ def _check_old(step: Step, pid: int) -> None:
 
 def _check_new(step: Step) -> None:
     """Raise Refused where the target is in use, or frozen."""
-    root = step.hierarchy.mount
     folder = step.new
     if os.path.isdir(folder):
         if files.read(f"{folder}/cgroup.procs").strip():
@@ -250,14 +249,21 @@ def _check_new(step: Step) -> None:
         inner = os.path.basename(folders.first_inside(folder))
         if inner:
             raise Refused(f"holds the cgroup {inner}, expected an empty one", path=folder)
-    while len(folder) > len(root):
-        for name, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
-            try:
-                state = files.read(f"{folder}/{name}").strip()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            if state != thawed:
-                raise Refused(f"is frozen, expected {thawed}", path=f"{folder}/{name}")
+    if step.hierarchy.name == hierarchies.V2:
+        _check_thawed(step, "cgroup.freeze", "0")
+    elif "freezer" in step.hierarchy.name.split(","):
+        _check_thawed(step, "freezer.state", "THAWED")
+
+
+def _check_thawed(step: Step, name: str, thawed: str) -> None:
+    folder = step.new
+    while len(folder) > len(step.hierarchy.mount):
+        try:
+            state = files.read(f"{folder}/{name}").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            state = thawed
+        if state != thawed:
+            raise Refused(f"is frozen, expected {thawed}", path=f"{folder}/{name}")
         folder = os.path.dirname(folder)
 
 

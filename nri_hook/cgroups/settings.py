@@ -102,7 +102,7 @@ def look(folder: str) -> "dict[str, File]":
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         found = {"": File(os.fstat(fd), None)}
-        for name in os.listdir(fd):
+        for name in os.listdir(folder):  # by the path, for which it needs no copy of the descriptor
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             is_setting = status.st_mode & OWNED == stat.S_IFREG | 0o600 and not _is_state(name)
             found[name] = File(status, _text(name, fd) if is_setting else None)
