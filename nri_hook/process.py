@@ -163,12 +163,17 @@ class _Running:
         self.stdout = stdout
         self.stderr = stderr
         self.open = {stdin_fd, stdout, stderr}
+        self.chunks: "list[bytes]" = []
+        self.size = 0
         self.poll = select.poll()  # select(2) would take no descriptor above 1023
         for fd in self.open:
             os.set_blocking(fd, False)
-            self.poll.register(fd, select.POLLOUT if fd == stdin_fd else select.POLLIN)
-        self.chunks: "list[bytes]" = []
-        self.size = 0
+        for fd in (stdout, stderr):
+            self.poll.register(fd, select.POLLIN)
+        if self._serve(stdin_fd):  # most payloads fit into the pipe
+            self.poll.register(stdin_fd, select.POLLOUT)
+        else:
+            self._close(stdin_fd)
         try:
             self.exit = os.pidfd_open(pid)
             self.poll.register(self.exit, select.POLLIN)
@@ -189,7 +194,7 @@ class _Running:
             if self.outcome.status is None and self._reap(os.WNOHANG):
                 limit = min(deadline, time.monotonic() + GRACE)
                 # What the pipes hold at this moment; a child of its may fill them for ever.
-                while self._serve_ready(0) and time.monotonic() < limit:
+                while self.open and self._serve_ready(0) and time.monotonic() < limit:
                     pass
                 if self._is_whole():
                     break
@@ -222,9 +227,12 @@ class _Running:
                 served = True
                 if not self._serve(fd):
                     self.poll.unregister(fd)
-                    self.open.discard(fd)
-                    os.close(fd)
+                    self._close(fd)
         return served
+
+    def _close(self, fd: int) -> None:
+        self.open.discard(fd)
+        os.close(fd)
 
     def _serve(self, fd: int) -> bool:
         """Move bytes through a pipe that is ready; whether there may be more."""
