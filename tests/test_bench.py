@@ -1,7 +1,7 @@
 """The bench measures what it says: a part of each of its measurements."""
 
 import pytest
-from bench import chain, crowd, doings, grace, hooks, move, page, runs, scenes
+from bench import chain, crowd, doings, grace, hooks, move, page, parts, runs, scenes
 
 pytestmark = pytest.mark.hostonly
 
@@ -56,6 +56,7 @@ def test_the_page_is_written(tmp_path, monkeypatch):
         "language": "C",
         "quiet": {"cpus": 1, "load before": 0.0, "others": 0.0},
         "chain": chain.run(rounds=1),
+        "parts": parts.run(rounds=1),
         "doings": doings.run(),
         "move": {runtime[0]: move.measured(runtime[1], rounds=2)},
         "runs": {"runc": runs.measured("runc", rounds=1)},
@@ -64,7 +65,7 @@ def test_the_page_is_written(tmp_path, monkeypatch):
     }
     page.write(sections)
     text = (tmp_path / "page.md").read_text()
-    assert text.count("\n## ") == 7 and "None" not in text
+    assert text.count("\n## ") == 8 and "None" not in text
     for what, limit, _ in page.targets(sections):
         assert f"| {what} | {limit} | " in text
 

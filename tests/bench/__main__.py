@@ -9,7 +9,7 @@ import sys
 
 from support import runtimes
 
-from bench import chain, crowd, doings, grace, measure, move, noops, page, runs, scenes
+from bench import chain, crowd, doings, grace, measure, move, noops, page, parts, runs, scenes
 
 RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results.json")
 
@@ -17,7 +17,7 @@ RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results.json
 def measured():
     quiet = measure.Quiet()
     document = {"versions": scenes.versions(), "language": noops.language()}
-    for module in (chain, doings, move, runs, crowd, grace):
+    for module in (chain, parts, doings, move, runs, crowd, grace):
         name = module.__name__.rpartition(".")[2]
         print(f"{name} ...", flush=True)
         document[name] = module.run()

@@ -35,6 +35,12 @@ from nri_hook.creation import Creation
 assert callable(Creation._place)
 Creation._place = lambda self, answer: "stays"
 """
+# And to have every container be like the one before it: of one kind, {moves}.
+ALIKE = """
+from nri_hook.record import Record
+assert callable(Record.expects_move)
+Record.expects_move = lambda self: {moves}
+"""
 
 
 def run():
@@ -47,11 +53,13 @@ def measured(runtime, rounds):
     moving = scenes.Moving(runtime)
     try:
         variants = {INTERPRETER: moving.interpreter}
-        moving.add(STAYS, IN_PLACE)
-        moving.add(BARE, without(STEPS))
-        for step in STEPS:
-            moving.add(f"bare writes and {step}", without(set(STEPS) - {step}))
-        moving.add(WHOLE, without(()))
+        moving.add(STAYS, IN_PLACE + ALIKE.format(moves=False))
+        for name, steps in (
+            (BARE, STEPS),
+            *((f"bare writes and {step}", set(STEPS) - {step}) for step in STEPS),
+            (WHOLE, ()),
+        ):
+            moving.add(name, without(steps) + ALIKE.format(moves=True))
         for name in moving.bundles:
             variants[name] = lambda name=name: moving.create(name, moves=name != STAYS)
         return measure.in_turn(variants, rounds)

@@ -2,7 +2,7 @@
 
 import os
 
-from bench import chain, crowd, doings, grace, hooks, life, measure, move, runs
+from bench import chain, crowd, doings, grace, hooks, life, measure, move, parts, runs
 from bench.table import brief, milliseconds, table
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -12,7 +12,7 @@ SCENES = {
     "v2": "runc on cgroup v2, in a mount namespace of its own where the machine has v1 too",
 }
 MEASUREMENTS = {
-    **{"chain": chain, "doings": doings, "move": move},
+    **{"chain": chain, "parts": parts, "doings": doings, "move": move},
     **{"runs": runs, "crowd": crowd, "grace": grace},
 }
 # Where the time of a missed target goes, by a part of its name; each was looked at with
@@ -52,7 +52,7 @@ REASONS = {
 
 
 def write(document):
-    sections = [_head, _targets, _chain, _doings, _move, _runs, _crowd, _grace]
+    sections = [_head, _targets, _chain, _parts, _doings, _move, _runs, _crowd, _grace]
     lines = [line for section in sections for line in (*section(document), "")]
     with open(PAGE, "w") as file:
         file.write("\n".join(lines[:-1]) + "\n")
@@ -142,6 +142,27 @@ def _chain(document):
         cells += [milliseconds(end) for end in ends] or ["", ""]
         rows.append(cells)
     head = ["ms of CPU", *life.STAGES, "createRuntime on the clock, ms: p50", "p99"]
+    yield from table(head, rows)
+
+
+def _parts(document):
+    found = document["parts"]
+    unit = measure.middle(found[parts.INTERPRETER])
+    yield from ("## What a start is made of", "")
+    yield (
+        f"{parts.ROUNDS} rounds; each row has all that those above it have. A stage ends without"
+        " what an interpreter does at its end, which the bare one does. What is missing to the"
+        " stages above is their work: reading, asking, writing down, and the plugins."
+    )
+    yield ""
+    rows, before = [], 0.0
+    for name, values in found.items():
+        middle = measure.middle(values)
+        rows.append(
+            [name, milliseconds(middle), f"{middle / unit:.2f}", f"{(middle - before) / unit:+.2f}"]
+        )
+        before = middle
+    head = ["and", "ms of CPU", "x interpreter", "more than the row above, x interpreter"]
     yield from table(head, rows)
 
 
