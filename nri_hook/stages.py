@@ -72,7 +72,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
         report.succeed(book.document["outcome"])
         return
     meanwhile = None
-    if book.expects_move():
+    if book.expects_move():  # which would have to wait
         from nri_hook.cgroups.grace import Grace
 
         meanwhile = Grace().renew
