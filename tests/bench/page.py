@@ -31,8 +31,8 @@ REASONS = {
     "a config.json": "Decoding: it has 4300 objects and lists; each object becomes a dictionary,"
     " which is looked at for a key that stands twice, and all are looked through for their depth.",
     "podman run": "A stage that has started is above this already, before any work: the shell of"
-    " the launcher, a handful of the standard library's modules and 16 of ours, as the table of what"
-    " a start is made of has it. On top come a dozen modules more for a chain and another for a"
+    " the launcher, a handful of the standard library's modules and 16 of ours (What a start is made"
+    " of). On top come a dozen modules more for a chain and another for a"
     " move, a child for the plugin, and the move.",
     "runc run": "As for podman, of which the runs are dearer and the hooks the same.",
     "crun run": "As for podman, of which the runs are dearer and the hooks the same.",
@@ -44,9 +44,9 @@ REASONS = {
     "peak memory": "The code of the modules.",
     "the first write of a move": "The grace period is paid, here or before; see the last section.",
     "more than its bare writes": "About 300 control files are read on v1, in ten hierarchies.",
-    "bare writes and carry": "The modules that move cost most of that before anything is done (the"
-    " last row of what a start is made of). Then in each hierarchy, of which v1 has ten, cgroups are"
-    " made and marked behind a lock, the settings of the old one are looked at and read, those of"
+    "bare writes and carry": "The modules that move cost two thirds of that before anything is done"
+    " (What a start is made of). Then in each hierarchy, of which v1 has ten, cgroups are made and"
+    " marked behind a lock, the settings of the old one are looked at and read, those of"
     " the new one filled in and read, and the process is written: some 900 system calls.",
     "view and filter on top": "Loading the C library, and in the container's mount namespace a"
     " mount copied and attached for each hierarchy.",
