@@ -32,8 +32,8 @@ REASONS = {
     " which is looked at for a key that stands twice, and all are looked through for their depth.",
     "podman run": "A stage that has started is above this already, before any work: the shell of"
     " the launcher, a handful of the standard library's modules and 16 of ours (What a start is"
-    " made of). On top come a dozen modules more for a chain and another for a move, a child for the"
-    " plugin, and the move.",
+    " made of). On top come a dozen modules more for a chain and another for a move, a child for"
+    " the plugin, and the move.",
     "runc run": "As for podman, of which the runs are dearer and the hooks the same.",
     "crun run": "As for podman, of which the runs are dearer and the hooks the same.",
     "creates at once": "createRuntime alone counts here, which has the chain and the move, and"
