@@ -106,6 +106,8 @@ class Creation:
     def save(self) -> None:
         """Write the record, the keys that deletion.py reads, and who, when and where; later on
         what of it may have changed."""
+        if self.chain.meanwhile:  # the move itself may come next
+            self.chain.meanwhile()
         changes: "dict[str, Any]" = {
             "called": self.chain.called,
             "results": self.chain.results,

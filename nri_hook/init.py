@@ -1,6 +1,5 @@
 """The container's first process, which the runtime keeps blocked while its hooks run."""
 
-from nri_hook.cgroups import files
 from nri_hook.errors import HookError
 
 
@@ -27,9 +26,10 @@ class Init:
 def start_time(pid: int) -> int:
     """When `pid` started, 0 where it does not live; a zombie does not."""
     try:
-        fields = files.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
-    if fields[0] in ("Z", "X"):
+    if fields[0] in (b"Z", b"X"):
         return 0
     return int(fields[19])

@@ -166,22 +166,11 @@ class _Running:
         self.chunks: "list[bytes]" = []
         self.size = 0
         self.poll = select.poll()  # select(2) would take no descriptor above 1023
-        for fd in self.open:
-            os.set_blocking(fd, False)
-        for fd in (stdout, stderr):
-            self.poll.register(fd, select.POLLIN)
-        if self._serve(stdin_fd):  # most payloads fit into the pipe
-            self.poll.register(stdin_fd, select.POLLOUT)
-        else:
-            self._close(stdin_fd)
-        try:
-            self.exit = os.pidfd_open(pid)
-            self.poll.register(self.exit, select.POLLIN)
-        except (AttributeError, OSError):  # Linux < 5.3
-            self.exit = -1
+        self.exit = -1
 
     def converse(self, deadline: float, meanwhile: "Optional[Meanwhile]") -> None:
         """Feed and read until the plugin has ended and its output is whole, then reap it."""
+        self._begin()
         limit = deadline
         longest = MAX_PAUSE if self.exit >= 0 else 0.01
         while self.outcome.status is None or self.stdout in self.open:
@@ -203,6 +192,21 @@ class _Running:
         if self.outcome.status is None:
             self.outcome.late = not self.outcome.flooded
             self.end()
+
+    def _begin(self) -> None:
+        for fd in self.open:
+            os.set_blocking(fd, False)
+        for fd in (self.stdout, self.stderr):
+            self.poll.register(fd, select.POLLIN)
+        if self._serve(self.stdin):  # most payloads fit into the pipe
+            self.poll.register(self.stdin, select.POLLOUT)
+        else:
+            self._close(self.stdin)
+        try:
+            self.exit = os.pidfd_open(self.pid)
+            self.poll.register(self.exit, select.POLLIN)
+        except (AttributeError, OSError):  # Linux < 5.3
+            pass
 
     def end(self) -> None:
         """Kill the plugin if it is there, with all its descendants, and reap it."""

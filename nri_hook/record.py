@@ -1,8 +1,8 @@
 """What we did for each container, on disk before we do it.
 
-A record is a line of JSON, and a line more for what has changed since that was written. A hook may
-be killed at any moment. From its record poststop, or the next create of the same
-container, sends `delete` to the plugins that were called and removes what the move made.
+A record is a line of JSON, and a line more each time that something has changed, whose keys replace
+those before. A hook may be killed at any moment. From its record poststop, or the next create of
+the same container, sends `delete` to the plugins that were called and removes what the move made.
 """
 
 import errno
@@ -40,7 +40,7 @@ TO_ADOPT = ("chain", "moved")
 PLAIN, SETTLED = 0o600, 0o1600
 # It is there where the container before was moved.
 MOVING = "moving"
-# More than some plugins have to say; each line has all of the answers so far.
+# More than some plugins have to say; each line has all of the answers so far, or of the placement.
 MAX_ADDED = 64 << 10
 
 
@@ -58,6 +58,7 @@ class Record:
             os.path.join(folder, name + ending) for ending in ENDINGS
         )
         self.added = 0  # bytes, since the last save()
+        self.torn = False  # the last line may be part of one
         self.lock = self._take_lock(deadline)
         try:
             self.document = read(self.path) or {}
@@ -75,6 +76,7 @@ class Record:
             raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
         self.document = document
         self.added = 0
+        self.torn = False
 
     def add(self, **changes: "Any") -> None:
         """Write down what has changed of a saved record, as a line of its own, which is cheaper
@@ -82,7 +84,7 @@ class Record:
         self.document = dict(self.document, **changes)
         line = _line(changes)
         self.added += len(line)
-        if self.added > MAX_ADDED:
+        if self.torn or self.added > MAX_ADDED:
             self.save(self.document)
             return
         try:
@@ -90,6 +92,7 @@ class Record:
         except FileNotFoundError:  # somebody has removed it
             self.save(self.document)
         except OSError as error:
+            self.torn = True
             raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
 
     def remove(self) -> None:

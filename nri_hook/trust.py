@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 
-from nri_hook.cgroups import files
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -58,7 +57,8 @@ class _Walk:
 def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the first (user_namespaces(7))."""
     try:
-        return files.read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
+        with open("/proc/self/uid_map", "rb") as file:
+            return file.read().split() != [b"0", b"0", b"4294967295"]
     except OSError:
         return False
 
@@ -67,7 +67,8 @@ def _unmapped_uid() -> int:
     """The uid that others than our own seem to have in a user namespace, -1 outside of any."""
     if not in_user_namespace():
         return -1
-    return int(files.read("/proc/sys/kernel/overflowuid"))
+    with open("/proc/sys/kernel/overflowuid", "rb") as file:
+        return int(file.read())
 
 
 def open_file(path: str) -> int:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+from bench import life
 from support import cgroups
 from support.node import TOP
 
@@ -37,8 +39,75 @@ def test_a_write_that_changes_nothing():
 
 
 def test_it_ends(monkeypatch):
-    monkeypatch.setattr(grace, "LONGEST", 0)
-    assert not grace.Grace().renew()
+    monkeypatch.setattr(grace, "LONGEST", 0.05)
+    held = grace.Grace()
+    assert held.renew()
+    time.sleep(0.06)
+    assert not held.renew()
+
+
+def test_somebody_else_moves_the_hook(scene):
+    """It does not go back."""
+    script = """
+import time
+from nri_hook.cgroups.grace import Grace, PAUSE
+held = Grace()
+print(held.renew(), flush=True)
+input()
+time.sleep(PAUSE)
+print(held.renew(), flush=True)
+"""
+    argv = [sys.executable, "-c", script]
+    hook = subprocess.Popen(argv, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert hook.stdout.readline() == "True\n"
+        scene.parent(scene.cgroup)
+        for folder in cgroups.places(scene.cgroup):
+            cgroups.write(f"{folder}/cgroup.procs", hook.pid)
+        places = cgroups.membership(hook.pid)
+        assert places != cgroups.membership(os.getpid())
+        hook.stdin.write("\n")
+        hook.stdin.flush()
+        assert hook.stdout.readline() == "False\n"
+        assert cgroups.membership(hook.pid) == places
+    finally:
+        hook.kill()
+        hook.communicate()
+
+
+SLOW = {
+    "native": "#!/bin/sh\nsleep 0.06\necho '{}'\n",
+    "hosted": "import time\n\ntime.sleep(0.06)\nprint('{}')\n",
+}
+
+
+@pytest.mark.hostonly
+@pytest.mark.parametrize("kind", SLOW)
+def test_as_long_as_a_plugin_runs(kind):
+    """For a container after one that was moved."""
+    stand = life.Stand()
+    try:
+        node = stand.scene.node()
+        node.install()
+        add = node.executable if kind == "native" else node.hosted
+        add("slow", SLOW[kind])
+        node.configure("slow")
+        calls = stand.of(node).calls
+        os.makedirs(node.state_dir, 0o700)
+        with open(f"{node.state_dir}/{record.MOVING}", "w"):
+            pass
+        create = calls["createRuntime"]
+        trace = ["strace", "-qq", "-y", "-e", "trace=write", "-e", "signal=none"]
+        with open(create.stdin) as stdin:
+            words = [*trace, *create.argv]
+            done = subprocess.run(words, stdin=stdin, capture_output=True, text=True, check=True)
+        calls["poststop"].run()
+        lines = done.stderr.splitlines()
+        writes = [index for index, line in enumerate(lines) if "/cgroup.procs>" in line]
+        (payload,) = [index for index, line in enumerate(lines) if "pipe:" in line]
+        assert len([index for index in writes if index > payload]) >= 5
+    finally:
+        stand.close()
 
 
 def test_where_no_cgroup_is_mounted():

@@ -1,12 +1,14 @@
 """Where the cgroup hierarchies are, on a node whose mounts anybody may have named."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+from support import cgroups
 from support.node import TOP
 
-from nri_hook.cgroups import hierarchies, systemd
+from nri_hook.cgroups import files, hierarchies, systemd
 
 COUNT = """
 import os
@@ -32,6 +34,32 @@ def test_odd_names_of_other_mounts(scene, name):
         for line in (script, script.partition("; ")[2])
     ]
     assert found[0] == found[1]
+
+
+THREADS = """
+import threading
+threading.stack_size(1 << 16)
+wait = threading.Event().wait
+for _ in range(1200):
+    threading.Thread(target=wait, daemon=True).start()
+print(flush=True)
+input()
+"""
+
+
+def test_a_list_of_more_than_a_page():
+    """The kernel hands it out by pages."""
+    argv = [sys.executable, "-c", THREADS]
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        child.stdout.readline()
+        path = cgroups.find(child.pid, "tasks") or cgroups.find(child.pid, "cgroup.threads")
+        threads = os.listdir(f"/proc/{child.pid}/task")
+        assert len(threads) > 1200
+        assert set(threads) <= set(files.read(path).split())
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_what_a_mount_shows():

@@ -101,7 +101,7 @@ def test_a_plain_answer(call):
 
 
 def test_what_is_done_meanwhile(call, scene):
-    """As long as it says so, which one that ends at once may not wait for."""
+    """Every few milliseconds, as long as it says so."""
     call("sleep 0.3; echo '{}'")
     path, done = f"{scene.folder}/plugin", []
 

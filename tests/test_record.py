@@ -3,6 +3,7 @@
 import binascii
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -151,6 +152,24 @@ def test_it_is_saved_read_again_and_removed(folder):
     assert book.document == document
     book.remove()
     assert os.listdir(folder) == []
+    book.remove()
+    release(book)
+
+
+def test_what_could_be_added_in_part_alone(folder):
+    """As where the disk is full: the next one does not follow half a line."""
+    book = opened(folder)
+    book.save(DOCUMENT)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(book.path) + 5, limits[1]))
+    try:
+        with pytest.raises(HookError, match="cannot be written: File too large"):
+            book.add(outcome="moved")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert record.read(book.path) == DOCUMENT
+    book.add(reason="none")
+    assert record.read(book.path) == dict(DOCUMENT, outcome="moved", reason="none")
     book.remove()
     release(book)
 

@@ -1,5 +1,4 @@
-"""Control files, and others of the kernel that one read(2) gives whole: read, and written in one
-call, with errors that name the file."""
+"""Control files: read whole and written in one call, with errors that name the file."""
 
 import os
 
@@ -11,17 +10,25 @@ if TYPE_CHECKING:
 
 # Most of them fit; for a much larger buffer the C library would map memory at each read.
 CHUNK = 1 << 14
+# A list, such as cgroup.procs, comes by pages of 4096 bytes that are full but for half an entry; a
+# read that gives less than this is the last one.
+FULL = 2048
 
 
 def read(path: str, folder: "Optional[int]" = None) -> str:
-    """The text of such a file; with `folder`, a descriptor, of one in it. Raises OSError."""
+    """The text of a control file; with `folder`, a descriptor, of one in it. Raises OSError."""
+    return read_bytes(path, folder).decode("utf-8", "surrogateescape")
+
+
+def read_bytes(path: str, folder: "Optional[int]" = None) -> bytes:
+    """The same as it is. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         data = part = os.read(fd, CHUNK)
-        while len(part) == CHUNK:
+        while len(part) >= FULL:
             part = os.read(fd, CHUNK)
             data += part
-        return data.decode("utf-8", "surrogateescape")
+        return data
     finally:
         os.close(fd)
 

@@ -38,7 +38,7 @@ def membership(pid: int) -> "dict[str, str]":
     """
     path = f"/proc/{pid}/cgroup"
     try:
-        lines = files.read(path).split("\n")[:-1]
+        lines = os.fsdecode(files.read_bytes(path)).split("\n")[:-1]
     except OSError as error:
         raise HookError(f"no such process: {error.strerror}", path=path) from None
     found = {}

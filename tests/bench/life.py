@@ -60,6 +60,10 @@ class Stand:
         node.install()
         if kind is not None:
             noops.add(node, kind, count)
+        return self.of(node, size)
+
+    def of(self, node, size=SMALL):
+        """A Life under this node."""
         return Life(self._state(node.folder, size), node.options(), node.launcher)
 
     def chain(self, kind, count):
