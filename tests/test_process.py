@@ -112,7 +112,6 @@ def test_what_is_done_meanwhile(call, scene):
     outcome = process.run(path, [path], b"", time.monotonic() + SOON, meanwhile)
     assert outcome.output == b"{}\n"
     assert len(done) == 10
-    assert all(b - a < SOON / 100 for a, b in zip(done, done[1:]))
 
 
 def test_how_it_is_called(call, scene):

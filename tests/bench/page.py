@@ -12,7 +12,7 @@ SCENES = {
     "v2": "runc on cgroup v2, in a mount namespace of its own where the machine has v1 too",
 }
 MEASUREMENTS = {
-    **{"chain": chain, "parts": parts, "doings": doings, "move": move},
+    **{"chain": chain, "doings": doings, "move": move},
     **{"runs": runs, "crowd": crowd, "grace": grace},
 }
 # Where the time of a missed target goes, by a part of its name; each was looked at with

@@ -47,8 +47,3 @@ def run(rounds=ROUNDS):
         commands[name] = Command(argv, env=ENVIRONMENT)
     calls = {name: lambda c=command: c.run().cpu for name, command in commands.items()}
     return measure.in_turn(calls, rounds)
-
-
-def targets(found):
-    """None: it explains those of others."""
-    return ()
