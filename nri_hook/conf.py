@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 MAX_SIZE = 1 << 20
-VERSIONS = (None, "", "0.1")
+KEYS = frozenset(("version", "plugins"))
+ENTRY_KEYS = frozenset(("type", "conf", "timeout", "onError", "leaveParent"))
 WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 class Entry:
     """One plugin of the chain.
 
-    type: the name of its file. document: the entry as it was configured, which holds `conf`, if
-    there is one. timeout: seconds, or None for what is left of the chain's. ignore: whether the
-    chain goes on without it. leave_parent: whether its answer may lead out of a limited parent.
+    type: the name of its file. document: the entry as it was configured, with its keys as in
+    ENTRY_KEYS, which holds `conf`, if there is one. timeout: seconds, or None for what is left of
+    the chain's. ignore: whether the chain goes on without it. leave_parent: whether its answer may
+    lead out of a limited parent.
     """
 
     def __init__(self, document: "dict[str, Any]") -> None:
@@ -62,7 +64,7 @@ def _entries(path: str) -> "list[Entry]":
     try:
         fd = trust.open_file(path)
         try:
-            document = strictjson.loads(strictjson.read(fd, MAX_SIZE))
+            document = spell_keys(strictjson.loads(strictjson.read(fd, MAX_SIZE)))
         finally:
             os.close(fd)
     except strictjson.JSONError as error:
@@ -74,13 +76,37 @@ def _entries(path: str) -> "list[Entry]":
     return [Entry(entry) for entry in document.get("plugins") or []]
 
 
+def spell_keys(document: "Any") -> "Any":
+    """A decoded configuration with the keys that the hook reads, in any case, spelled as in KEYS
+    and ENTRY_KEYS; `conf` is the plugin's and stays. Raises strictjson.JSONError."""
+    document = strictjson.spell_keys(document, KEYS)
+    plugins = document.get("plugins") if type(document) is dict else None
+    if type(plugins) is not list:
+        return document
+    return dict(
+        document,
+        plugins=[
+            strictjson.spell_keys(entry, ENTRY_KEYS, f"/plugins/{index}")
+            for index, entry in enumerate(plugins)
+        ],
+    )
+
+
 def _well_formed(document: "Any") -> bool:
-    if type(document) is not dict or document.get("version") not in VERSIONS:
+    if type(document) is not dict or not _is_version(document.get("version")):
         return False
     plugins = document.get("plugins")
     if plugins is None:
         return True
     return type(plugins) is list and all(_entry_well_formed(entry) for entry in plugins)
+
+
+def _is_version(value: "Any") -> bool:
+    """Whether this is 0.1, with or without a third number."""
+    if value in (None, "", "0.1"):
+        return True
+    third = value[4:] if type(value) is str and value.startswith("0.1.") else ""
+    return third.isascii() and third.isdecimal()
 
 
 def _entry_well_formed(entry: "Any") -> bool:

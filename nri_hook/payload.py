@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 VERSION = "0.1"
 STATES = ("setup", "create", "pause", "resume", "update", "delete")
 NO_PID = -1
+RESULT_KEYS = frozenset(
+    ("version", "plugin", "error", "metadata", "state", "id", "pid", "cgroupsPath")
+)
 # The kernel's file below /proc/PID/ns, and the names under which a plugin looks for it: NRI's
 # README uses the kernel's words, Go plugins those of the runtime-spec.
 NAMESPACES = {
@@ -99,22 +102,24 @@ def for_plugin(
 
 
 def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[str, Any]":
-    """The Result that `plugin` printed, with `plugin` and `version` filled in, without nulls.
+    """The Result that `plugin` printed, with `plugin` and `version` filled in, without nulls, its
+    keys spelled as in RESULT_KEYS.
 
     Raises HookError where it is not well-formed or does not belong to the `common` Request.
     """
     try:
-        document = strictjson.loads(output)
+        document = strictjson.spell_keys(strictjson.loads(output), RESULT_KEYS)
     except strictjson.JSONError as error:
-        raise HookError(f"its answer: {error}", plugin=plugin) from None
+        raise HookError(str(error), plugin=plugin, path="its answer") from None
     if not _well_formed(document):
         raise invalid("result", document, plugin=plugin, path="its answer")
     result = {key: value for key, value in document.items() if value is not None}
     for key in ("id", "pid", "state"):
         if result.get(key, "") not in ("", common[key]):
             raise HookError(
-                f"its answer: /{key}: expected {common[key]!r}, found {repr(result[key])[:60]}",
+                f"/{key}: expected {common[key]!r}, found {repr(result[key])[:60]}",
                 plugin=plugin,
+                path="its answer",
             )
     if not result.get("plugin"):
         result["plugin"] = plugin
@@ -126,9 +131,11 @@ def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[s
 def _well_formed(document: "Any") -> bool:
     return (
         type(document) is dict
-        and document.get("version") in (None, "", VERSION)
         and document.get("state") in (None, "", *STATES)
-        and all(oci.is_string(document.get(k)) for k in ("plugin", "error", "id", "cgroupsPath"))
+        and all(
+            oci.is_string(document.get(key))
+            for key in ("version", "plugin", "error", "id", "cgroupsPath")
+        )
         and oci.is_integer(document.get("pid"))
         and oci.is_strings(document.get("metadata"))
     )

@@ -130,6 +130,32 @@ def _scan_or_explain(text: str, start: int) -> "tuple[Any, int]":
         return _scan(text, start)
 
 
+def spell_keys(document: "Any", known: "frozenset[str]", place: str = "") -> "Any":
+    """An object whose keys that are one of `known` but for case are spelled as there.
+
+    Go's decoder takes such keys (encoding/json, Unmarshal), which NRI 0.1's programs are written
+    with. Anything but an object is returned as it is. place: its JSON pointer. Raises JSONError if
+    two of its keys are the same one then, of which Go would take the last.
+    """
+    if type(document) is not dict or known.issuperset(document):
+        return document
+    spelling = {fold(key): key for key in known}
+    spelled: "dict[str, Any]" = {}
+    for key, value in document.items():
+        name: str = spelling.get(fold(key)) or key
+        if name in spelled:
+            first = next(other for other in document if fold(other) == fold(key))
+            raise JSONError(f"{place}/{key}: the same key as {first!r}, expected one of the two")
+        spelled[name] = value
+    return spelled
+
+
+def fold(key: str) -> str:
+    """What two keys have in common that differ only in case, as Go folds them if one is ASCII: two
+    letters beyond ASCII count, the long s and the Kelvin sign."""
+    return key.replace("\u017f", "s").lower()
+
+
 def dumps(document: "Any") -> bytes:
     """`document` as ASCII JSON without spaces. Raises TypeError or ValueError as json does."""
     return "".join(_encode(document, 0)).encode("ascii")

@@ -181,10 +181,12 @@ BAD_ANSWERS = {
     ),
     "no-text": ({"print": '{"error": "\udcff"}'}, "its answer: byte 11 is not UTF-8"),
     "deep": ({"print": '{"x":' + "[" * 9999}, "its answer: nested more than 100 deep"),
-    "version": (
-        {"result": {"version": "0.2"}},
-        'its answer: /version: expected "0.1", found "0.2"',
+    "twice-by-case": (
+        {"print": '{"error": "", "Error": "x"}'},
+        "its answer: /Error: the same key as 'error', expected one of the two",
     ),
+    "error-in-another-case": ({"result": {"Error": "NO"}}, "says: NO"),
+    "version": ({"result": {"version": 0.1}}, "its answer: /version: expected a string, found 0.1"),
     "cgroupsPath-list": (
         {"result": {"cgroupsPath": ["/"]}},
         'its answer: /cgroupsPath: expected a string, found ["/"]',

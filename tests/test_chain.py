@@ -138,6 +138,22 @@ def test_delete_goes_by_what_create_saw(node, chain):
     assert plugins[1].call("delete")["payload"]["conf"] is None
 
 
+def test_case_does_not_count_in_the_configuration_and_in_answers(scene, node, chain):
+    """As for Go's decoder, which read both before us."""
+    place = {"CgroupsPath": f"{scene.cgroup}/new"}
+    plugins = [node.plugin("mover", {"create": {"result": place}}), node.plugin("last")]
+    path = node.configure()
+    with open(path, "w") as file:
+        file.write('{"Plugins": [{"Type": "mover", "Conf": {"A": 1}}, {"TYPE": "last"}]}')
+    chain.runtime.create("one", chain.bundle).check()
+    assert chain.place() == f"{scene.cgroup}/new"
+    assert plugins[0].call("create")["payload"]["conf"] == {"A": 1}
+    (result,) = plugins[1].call("create")["payload"]["results"]
+    assert result["cgroupsPath"] == f"{scene.cgroup}/new" and "CgroupsPath" not in result
+    chain.delete()
+    assert plugins[0].call("delete")["payload"]["conf"] == {"A": 1}
+
+
 def test_delete_without_a_configuration(node, chain):
     plugin = node.plugin("a")
     path = node.configure(plugin)

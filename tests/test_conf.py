@@ -131,6 +131,37 @@ def test_conf_is_kept_as_it_is(folder):
         assert repr(entry(folder, conf=value).document["conf"]) == repr(value)
 
 
+def test_case_does_not_count_in_the_keys(folder):
+    """As in Go's decoder, for keys of ours too."""
+    plugin = b'{"Type":"a","CONF":{"Conf":1},"Timeout":2,"onerror":"ignore","leaveparent":true}'
+    write(folder, "conf.json", b'{"Version":"0.1","Plugins":[%s]}' % plugin)
+    (found,) = conf.load(folder)
+    assert (found.type, found.timeout, found.ignore, found.leave_parent) == ("a", 2, True, True)
+    assert found.document == {
+        "type": "a",
+        "conf": {"Conf": 1},
+        "timeout": 2,
+        "onError": "ignore",
+        "leaveParent": True,
+    }
+
+
+def test_keys_that_nobody_knows_are_kept_and_ignored(folder):
+    more = {"onEror": "ignore", "COMMENT": 1, "comment": 2}
+    assert entry(folder, **more).document == {"type": "a", **more}
+    assert not entry(folder, **more).ignore
+
+
+def test_the_version(folder):
+    for version in (None, "", "0.1", "0.1.0", "0.1.12"):
+        write(folder, "conf.json", {"version": version, "plugins": [{"type": "a"}]})
+        assert types(folder) == ["a"]
+    for version in ("0.1.", "0.1.x", "0.1.1.1", "0.1.1\n", "0.10", "0.1-rc", "0.1.\u0661", 0.1, []):
+        write(folder, "conf.json", {"version": version})
+        with pytest.raises(HookError, match='/version: expected "0.1" or "0.1.N", found'):
+            conf.load(folder)
+
+
 def test_the_name_of_a_plugin():
     for name in ("a", "0", "_", "A.b-c_9", "a.", "a-", "a..b", "x" * 300):
         assert conf.is_type(name), name
@@ -154,8 +185,20 @@ NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a let
         (b"{} {}", "more after the JSON document, at character 3"),
         (b'{"plugins":[],"plugins":[]}', "key 'plugins' stands twice in one object"),
         (b"[]", "document: expected an object, found []"),
-        (b'{"version":"0.2"}', '/version: expected "0.1", found "0.2"'),
-        (b'{"version":0.1}', '/version: expected "0.1", found 0.1'),
+        (b'{"version":"0.2"}', '/version: expected "0.1" or "0.1.N", found "0.2"'),
+        (b'{"version":0.1}', '/version: expected "0.1" or "0.1.N", found 0.1'),
+        (
+            b'{"plugins":[],"Plugins":[{"type":"a"}]}',
+            "/Plugins: the same key as 'plugins', expected one of the two",
+        ),
+        (
+            b'{"plugins":[{"type":"a","Conf":1,"conf":2}]}',
+            "/plugins/0/conf: the same key as 'Conf', expected one of the two",
+        ),
+        (
+            b'{"Plugins":[{"Type":"a","ONERROR":"continue"}]}',
+            '/plugins/0/onError: expected "fail" or "ignore", found "continue"',
+        ),
         (b'{"plugins":{}}', "/plugins: expected a list, found {}"),
         (b'{"plugins":["a"]}', '/plugins/0: expected an object, found "a"'),
         (b'{"plugins":[{}]}', f"/plugins/0/type: expected {NAME}, found nothing"),

@@ -10,7 +10,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nri_hook import conf, oci, payload, schema
+from nri_hook import conf, oci, payload, schema, strictjson
 from nri_hook.errors import HookError
 
 QUICK = settings(max_examples=150, deadline=None, database=None)
@@ -41,8 +41,13 @@ def document(needed=(), **known):
     optional = {key: strategy for key, strategy in known.items() if key not in needed}
     keys = st.fixed_dictionaries({key: known[key] for key in needed}, optional=optional)
     others = st.dictionaries(st.sampled_from(["x", "ID", "Pid", "versıon", " id"]), ANY, max_size=1)
-    objects = st.builds(lambda keys, others: {**others, **keys}, keys, others)
-    return mostly(objects, [{}])
+    # Go's decoder takes a key in any case, and some of our documents are read as it reads them.
+    case = st.sampled_from([str] * 12 + [str.upper, str.title, str.swapcase])
+
+    def build(keys, others, case):
+        return {**others, **{case(key): value for key, value in keys.items()}}
+
+    return mostly(st.builds(build, keys, others, case), [{}])
 
 
 TEXT = mostly(STRINGS | st.none())
@@ -64,7 +69,7 @@ STATES = document(
     annotations=STRING_MAPS,
 )
 RESULTS = document(
-    version=mostly(["0.1", "", None], ["0.2", "0.1\n", 0.1, "1.0"]),
+    version=mostly(["0.1", "1.2.3", "", None], [0.1, ["0.1"]]),
     state=mostly([*payload.STATES, "", None], ["start", "create\n", "Create"]),
     id=TEXT,
     pid=PIDS,
@@ -85,7 +90,10 @@ ENTRIES = document(
     leaveParent=mostly([True, False, None], [0, 1, "true", 1.0]),
 )
 CONFIGURATIONS = document(
-    version=mostly(["0.1", "", None], ["0.2", "0.1\n", 0.1]),
+    version=mostly(
+        ["0.1", "0.1.0", "0.1.12", "", None],
+        ["0.2", "0.1\n", 0.1, "0.1.", "0.1.1\n", "0.1.x", "0.1.1.1", "0.1.\u0661", "00.1"],
+    ),
     plugins=mostly(st.lists(ENTRIES, max_size=3) | st.none()),
 )
 NUMBER = mostly([1, -1, 1.0, -1.0, 10**300, None], [0.5, True, "1"])
@@ -113,9 +121,13 @@ MOUNTS = document(
 )
 
 
-def assert_agrees(name, document, read):
-    """`read` takes the document, or raises the very line that the schema gives."""
-    reason = schema.explain(name, document)
+def assert_agrees(name, document, read, spell=lambda document: document):
+    """`read` takes the document, or raises the very line that the schema gives, or that which says
+    that two of its keys are the same one."""
+    try:
+        reason = schema.explain(name, spell(document))
+    except strictjson.JSONError as error:
+        reason = str(error)
     try:
         read(json.dumps(document).encode())
     except HookError as error:
@@ -133,16 +145,28 @@ def test_states(state):
     assert_agrees("state", state, oci.read_state)
 
 
+def requested(result):
+    """A request to which every well-formed answer belongs: what has to match matches."""
+    given = result if isinstance(result, dict) else {}
+    folded = {strictjson.fold(key): value for key, value in given.items()}
+    return {key: folded.get(key) for key in ("id", "pid", "state")}
+
+
 @QUICK
 @given(RESULTS)
+@example({"Error": 1})
+@example({"error": "", "Error": "NO"})
 @example({"pid": True})
 @example({"pid": 7.0})
 @example({"version": "0.1\n"})
 def test_results(result):
-    # A request to which every well-formed answer belongs: what has to match matches.
-    given = result if isinstance(result, dict) else {}
-    common = {"id": given.get("id"), "pid": given.get("pid"), "state": given.get("state")}
-    assert_agrees("result", result, lambda data: payload.read_result(data, "p", common))
+    common = requested(result)
+    assert_agrees(
+        "result",
+        result,
+        lambda data: payload.read_result(data, "p", common),
+        lambda document: strictjson.spell_keys(document, payload.RESULT_KEYS),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +176,9 @@ def folder(tmp_path_factory):
 
 @QUICK
 @given(CONFIGURATIONS)
+@example({"Plugins": [{"Type": "a", "CONF": {"Type": 1}, "leaveparent": True}]})
+@example({"plugins": [], "Plugins": []})
+@example({"plugins": [{"type": "a", "Type": "a"}]})
 @example({"plugins": [{"type": "a\n"}]})
 @example({"plugins": [{"type": "a", "timeout": True}]})
 def test_host_configurations(folder, configuration):
@@ -160,7 +187,7 @@ def test_host_configurations(folder, configuration):
         os.chmod(folder / "conf.json", 0o644)
         entries = conf.load(str(folder))
         # What was accepted means what it says.
-        plugins = configuration.get("plugins") or []
+        plugins = conf.spell_keys(configuration).get("plugins") or []
         assert [entry.document for entry in entries] == plugins
         for entry, plugin in zip(entries, plugins):
             assert entry.type == plugin["type"]
@@ -168,7 +195,7 @@ def test_host_configurations(folder, configuration):
             assert entry.ignore is (plugin.get("onError") == "ignore")
             assert entry.leave_parent is (plugin.get("leaveParent") is True)
 
-    assert_agrees("host-configuration", configuration, load)
+    assert_agrees("host-configuration", configuration, load, conf.spell_keys)
 
 
 @QUICK
@@ -214,13 +241,11 @@ def test_every_payload_validates(config, pid, conf_value, has_conf):
 @QUICK
 @given(RESULTS)
 def test_every_answer_may_stand_in_the_next_payload(result):
-    given = result if isinstance(result, dict) else {}
-    common = {"id": given.get("id"), "pid": given.get("pid"), "state": given.get("state")}
     try:
-        answer = payload.read_result(json.dumps(result).encode(), "p", common)
+        answer = payload.read_result(json.dumps(result).encode(), "p", requested(result))
     except HookError:
         return
-    assert answer["plugin"] and answer["version"] == "0.1"
+    assert answer["plugin"] and answer["version"]
     spec = payload.spec(oci.Bundle("/b", {"linux": {}}), "a", {}, payload.NO_PID)
     request = payload.request("delete", "redis", payload.NO_PID, spec, None)
     document = payload.for_plugin(request, {"type": "a"}, [answer])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from nri_hook import schema
+from nri_hook import conf, schema
+from nri_hook import payload as protocol
 from nri_hook.fault import Fault
 
 TOP = Path(__file__).resolve().parent.parent
@@ -74,6 +75,7 @@ EXAMPLES = [(name, example) for name in schema.NAMES for example in schema.load(
 
 NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a letter, digit or '_'"
 ID = "an id of ASCII letters, digits, '_', '+', '.' and '-' that is not '.' or '..'"
+VERSION = '"0.1" or "0.1.N"'
 STATES = 'one of "setup", "create", "pause", "resume", "update" and "delete"'
 LIVE_PID = "a process id, or -1 where there is no process"
 STATE_PID = "a process id, or 0 where there is no process"
@@ -106,9 +108,10 @@ def device(**rule: object) -> dict[str, Any]:
 WRONG: list[tuple[str, object, str]] = [
     ("host-configuration", [], "document: expected an object, found []"),
     ("host-configuration", None, "document: expected an object, found null"),
-    ("host-configuration", {"version": "0.2"}, '/version: expected "0.1", found "0.2"'),
-    ("host-configuration", {"version": 0.1}, '/version: expected "0.1", found 0.1'),
-    ("host-configuration", {"version": "0.1\n"}, r'/version: expected "0.1", found "0.1\n"'),
+    ("host-configuration", {"version": "0.2"}, f'/version: expected {VERSION}, found "0.2"'),
+    ("host-configuration", {"version": 0.1}, f"/version: expected {VERSION}, found 0.1"),
+    ("host-configuration", {"version": "0.1\n"}, rf'/version: expected {VERSION}, found "0.1\n"'),
+    ("host-configuration", {"version": "0.1.x"}, f'/version: expected {VERSION}, found "0.1.x"'),
     ("host-configuration", {"plugins": {}}, "/plugins: expected a list, found {}"),
     ("host-configuration", {"plugins": [None]}, "/plugins/0: expected an object, found null"),
     ("host-configuration", {"plugins": ["qos"]}, '/plugins/0: expected an object, found "qos"'),
@@ -168,7 +171,7 @@ WRONG: list[tuple[str, object, str]] = [
     (
         "host-configuration",
         {"version": "1", **plugin(type=7)},
-        '/version: expected "0.1", found "1"',
+        f'/version: expected {VERSION}, found "1"',
     ),
     ("payload", "x", 'document: expected an object, found "x"'),
     ("payload", without("version"), '/version: expected "0.1", found nothing'),
@@ -205,7 +208,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("payload", payload(labels={"app": True}), "/labels/app: expected a string, found true"),
     ("result", [{}], "document: expected an object, found [{}]"),
     ("result", None, "document: expected an object, found null"),
-    ("result", {"version": "0.2"}, '/version: expected "0.1", found "0.2"'),
+    ("result", {"version": 0.1}, "/version: expected a string, found 0.1"),
     ("result", {"plugin": 1}, "/plugin: expected a string, found 1"),
     ("result", {"error": {"a": [1]}}, '/error: expected a string, found {"a": [1]}'),
     ("result", {"state": "created"}, f'/state: expected {STATES}, found "created"'),
@@ -336,6 +339,7 @@ WRONG: list[tuple[str, object, str]] = [
 RIGHT: list[tuple[str, object]] = [
     ("host-configuration", {"version": None, "plugins": None, "comment": 1}),
     ("host-configuration", {"version": "", "plugins": []}),
+    ("host-configuration", {"version": "0.1.12"}),
     ("host-configuration", plugin(type="_a.b-C9", conf=None, colour="red")),
     ("host-configuration", plugin(type="0", conf=[1], timeout=0.001, onError="fail")),
     (
@@ -349,7 +353,7 @@ RIGHT: list[tuple[str, object]] = [
     ("result", dict.fromkeys(("version", "plugin", "error", "metadata"))),
     ("result", dict.fromkeys(("state", "id", "pid", "cgroupsPath"))),
     ("result", {"version": "", "state": "", "id": "", "cgroupsPath": "", "pid": 7.0}),
-    ("result", {"metadata": {"k": None}, "Error": 7}),
+    ("result", {"metadata": {"k": None}, "version": "1.2.3", "other": 7}),
     ("state", {"id": "A+b_c.d-9", "pid": 12.0}),
     ("state", {"id": "...", "pid": 0, "extra": [1]}),
     ("state", {"id": "a", **dict.fromkeys(("pid", "bundle", "bundlePath", "status", "root"))}),
@@ -409,6 +413,13 @@ def test_unknown_name() -> None:
         schema.explain("../x", {})
 
 
+def test_every_property_is_a_key_that_is_read_in_any_case() -> None:
+    configuration = schema.load("host-configuration")["properties"]
+    assert conf.KEYS == set(configuration)
+    assert conf.ENTRY_KEYS == set(configuration["plugins"]["items"]["properties"])
+    assert protocol.RESULT_KEYS == set(schema.load("result")["properties"])
+
+
 @pytest.mark.parametrize("name", schema.NAMES)
 def test_every_property_is_described(name: str) -> None:
     for place, node in nodes(schema.load(name)):
@@ -438,9 +449,9 @@ def test_unknown_keys_are_nowhere_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", schema.NAMES)
 def test_patterns_mean_the_same_in_every_language(name: str) -> None:
-    """Only classes and a start: `$`, `\\d`, `\\w` and their like differ between dialects."""
+    """Digits, classes and a start: `$`, `\\d`, `\\w` and their like differ between dialects."""
     for pattern in re.findall(r'"pattern": ("[^"]*")', json.dumps(schema.load(name))):
-        assert re.fullmatch(r"\^?\[\^?[A-Za-z0-9_+.-]+\]", json.loads(pattern)), pattern
+        assert re.fullmatch(r"\^?(0|1|\[\^?[A-Za-z0-9_+.-]+\]\*?)+", json.loads(pattern)), pattern
 
 
 def test_results_in_a_payload_are_results() -> None:
@@ -493,7 +504,7 @@ def test_all_samples_validate() -> None:
 def test_all_faults_are_listed_once_each() -> None:
     document = {"version": 2, "plugins": [{"type": "../x"}, 7, {"timeout": 0}]}
     assert schema.faults("host-configuration", document) == [
-        Fault("/version", "2", '"0.1"'),
+        Fault("/version", "2", VERSION),
         Fault("/plugins/0/type", '"../x"', NAME),
         Fault("/plugins/1", "7", "an object"),
         Fault("/plugins/2/type", "nothing", NAME),

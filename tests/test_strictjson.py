@@ -333,3 +333,27 @@ def test_other_interpreters(version):
     documents, expected = corpus()
     found, _ = outcomes(python, documents)
     assert found == expected
+
+
+# Keys in another case
+
+
+def test_letters_beyond_ascii_that_fold_to_one_in_it():
+    """Go folds simply (unicode.SimpleFold): the long s and the Kelvin sign, and no more."""
+    folding = {chr(c) for c in range(128, 0x110000) if strictjson.fold(chr(c)).isascii()}
+    assert folding == {"\u017f", "\u212a"}
+    for key in ("\ufb00", "\u00df", "\u0130", "\u0131"):  # ff, ss, I and i to other rules
+        assert not strictjson.fold(key).isascii()
+
+
+def test_known_keys_are_spelled_as_they_are_known():
+    known = frozenset(("id", "kindOf"))
+    document = {"ID": 1, "\u212aINDOF": {"ID": 2}, "x": 3, "X": 4, "i\u0307d": 5}
+    spelled = {"id": 1, "kindOf": {"ID": 2}, "x": 3, "X": 4, "i\u0307d": 5}
+    assert strictjson.spell_keys(document, known) == spelled
+    assert list(strictjson.spell_keys(document, known)) == list(spelled)
+    for other in ([{"ID": 1}], "ID", None, {}, {"id": 1}):
+        assert strictjson.spell_keys(other, known) is other
+    for twice in ({"id": 1, "Id": 2}, {"ID": 1, "id": 2}, {"ID": 1, "Id": 2}):
+        with pytest.raises(strictjson.JSONError, match="^/a/I?i?d: the same key as 'I?i?[dD]', "):
+            strictjson.spell_keys(twice, known, "/a")

@@ -162,3 +162,6 @@ def _file(path: str, folders: list[str]) -> Iterator[Finding]:
         return
     for fault in checked.faults:
         yield Finding(FAIL, "configuration", f"{path}: {fault}", mend)
+    for note in checked.odd_keys:
+        respell = f"spell the key as it should be, or remove it, in {shlex.quote(path)}"
+        yield Finding(WARN, "configuration", f"{path}: {note}", respell)

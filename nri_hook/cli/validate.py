@@ -23,7 +23,8 @@ def add_parser(commands: Commands) -> None:
         description="Holds each FILE against the schema of what it is, which its content tells, or "
         "--as. Of a host configuration the conf of each plugin too, against TYPE.schema.json "
         "beside the plugin. Without a FILE: the host configuration that the hook reads. One line "
-        "for each error: file, JSON pointer, expected, found.",
+        "for each error: file, JSON pointer, expected, found. A note names a key that nri-hook "
+        "ignores, or reads in another spelling.",
         allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", nargs="*")
@@ -67,7 +68,7 @@ def _say(checked: list[documents.Checked]) -> None:
     for file in checked:
         for fault in file.faults:
             print(printable(f"{file.path}: {fault}"))
-        for note in file.notes:
+        for note in [*file.odd_keys, *file.notes]:
             print(printable(f"{file.path}: note: {note}"))
         if not file.faults:
             print(printable(f"{file.path}: well-formed {file.kind}"))
@@ -80,7 +81,7 @@ def _document(checked: list[documents.Checked], unread: list[HookError]) -> dict
                 "file": file.path,
                 "kind": file.kind,
                 "errors": [fault._asdict() for fault in file.faults],
-                "notes": file.notes,
+                "notes": [*file.odd_keys, *file.notes],
             }
             for file in checked
         ],

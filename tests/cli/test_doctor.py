@@ -273,6 +273,19 @@ def test_bad_conf_of_a_plugin(patient):
 
 @hostonly
 @needs_podman
+def test_a_key_that_nobody_reads(patient):
+    """A warning: the hook ignores it, and it may be meant for somebody else."""
+    patient.configure({"type": "quiet", "onEror": "ignore"})
+    cause, mend = patient.doctor().find("warn", "configuration:")
+    assert cause.endswith(
+        "/etc/nri/conf.json: /plugins/0/onEror: ignored: not a key that nri-hook reads; "
+        "did you mean onError?"
+    )
+    assert mend == "spell the key as it should be, or remove it, in /etc/nri/conf.json"
+
+
+@hostonly
+@needs_podman
 @pytest.mark.parametrize("text", ["{", '{"version": "1.0.0", "stages": ["poststop"],}'])
 def test_bad_json_in_a_foreign_hook_file(patient, text):
     patient.write(FOREIGN, text)
@@ -318,7 +331,7 @@ def test_a_hook_file_with_less_time_than_the_chain(patient):
 def test_wrong_versions(patient):
     patient.configure({"type": "quiet"}, version="0.2")
     cause, mend = patient.doctor().find("fail", "configuration:")
-    assert '/etc/nri/conf.json: /version: expected "0.1", found "0.2"' in cause
+    assert '/etc/nri/conf.json: /version: expected "0.1" or "0.1.N", found "0.2"' in cause
     assert "nri-hook validate" in mend
     patient.configure({"type": "quiet"})
     good = patient.path(hook_file("poststart")).read_text()

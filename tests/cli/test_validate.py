@@ -100,7 +100,7 @@ def test_all_errors_of_all_files_in_one_go(write):
     three = write('{\n "plugins": [}', "3")
     found = errors(command("validate", one, two, three))
     assert found[:3] == [
-        f'{one}: /version: expected "0.1", found "0.2"',
+        f'{one}: /version: expected "0.1" or "0.1.N", found "0.2"',
         f"{one}: /plugins/0/type: expected a name of ASCII letters, digits, '.', '_' and '-' that "
         """starts with a letter, digit or '_', found "../x\"""",
         f"{one}: /plugins/1/timeout: expected a number of seconds above 0, found 0",
@@ -143,6 +143,54 @@ def test_what_the_hook_would_not_read(write, text, found):
     path = write(text)
     line = f"{path}: document: expected JSON, found none: {found}"
     assert errors(command("validate", path)) == [line]
+
+
+def notes(done):
+    """What is no error."""
+    return [line.partition(": note: ")[2] for line in done.out.splitlines() if ": note: " in line]
+
+
+def test_every_key_that_is_not_read_as_it_stands(write):
+    entry = {
+        "Type": "clearcfs",
+        "onEror": "ignore",
+        "leaveparent": True,
+        "note": 1,
+        "Conf": {"classes": []},
+    }
+    path = write({"Plugins": [entry], "verison": "0.1"}, "configuration")
+    done = command("validate", path).check()
+    assert done.out.endswith(f"{path}: well-formed host-configuration\n")
+    assert [note for note in notes(done) if "was not looked into" not in note] == [
+        "/Plugins: read as plugins",
+        "/verison: ignored: not a key that nri-hook reads; did you mean version?",
+        "/plugins/0/Type: read as type",
+        "/plugins/0/onEror: ignored: not a key that nri-hook reads; did you mean onError?",
+        "/plugins/0/leaveparent: read as leaveParent",
+        "/plugins/0/note: ignored: not a key that nri-hook reads",
+        "/plugins/0/Conf: read as conf",
+    ]
+    path = write({"Error": "NO", "cgroupPath": "/x", "a/~\n": 1, "metadata": {"x": "y"}}, "result")
+    done = command("validate", path).check()
+    assert notes(done) == [
+        "/Error: read as error",
+        "/cgroupPath: ignored: not a key that nri-hook reads; did you mean cgroupsPath?",
+        r"/a~1~0\n: ignored: not a key that nri-hook reads",
+    ]
+    document = json.loads(command("validate", "--json", path).check().out)
+    assert document["files"][0]["notes"][0] == "/Error: read as error"
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"error": "", "Error": "NO"}, "/Error: the same key as 'error'"),
+        ({"plugins": [{"type": "a", "Conf": 1, "conf": 1}]}, "/plugins/0/conf: the same key as"),
+    ],
+)
+def test_keys_that_are_the_same_but_for_case(write, document, found):
+    (line,) = errors(command("validate", write(document)))
+    assert f": document: expected each key once, found {found}" in line
 
 
 def test_a_file_that_cannot_be_read(write):
