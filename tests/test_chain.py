@@ -192,7 +192,7 @@ FAILURES = {
     "another state": {"result": {"state": "delete"}},
     "another pid": {"result": {"pid": 1}},
     "a wrong type": {"result": {"cgroupsPath": 7}},
-    "another version": {"result": {"version": "1.0"}},
+    "a version of a wrong type": {"result": {"version": 0.1}},
     "a signal": {"signal": 9, "print": ""},
 }
 

@@ -376,7 +376,8 @@ RIGHT: list[tuple[str, object]] = [
 
 
 def samples(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json"))
+    """What runtimes and engines sent or read; a record beside them is not of these."""
+    return sorted(path for path in folder.glob("*.json") if "-record-" not in path.name)
 
 
 def kind(sample: Path) -> str:

@@ -62,8 +62,8 @@ def bad_configuration(node, scene):
         file.write('{"plugins": [')
 
 
-def other_version(node, scene):
-    node.configure(node.plugin("mover", {"create": {"result": {"version": "1.0"}}}))
+def version_of_wrong_type(node, scene):
+    node.configure(node.plugin("mover", {"create": {"result": {"version": 0.1}}}))
 
 
 def slow(node, scene):
@@ -88,7 +88,7 @@ MISTAKES = {
     closed: ("/mover: Permission denied", "chmod 755"),
     no_interpreter: ("cannot be run: No such file or directory", "interpreter of its first line"),
     bad_configuration: ("/conf.json: no JSON value at", "Correct that file"),
-    other_version: ("its answer: /version: expected", "a Result of NRI 0.1"),
+    version_of_wrong_type: ("its answer: /version: expected", "a Result of NRI 0.1"),
     slow: ("killed: no answer within 3 s, stderr: waiting for", "More time: `timeout` in"),
     unit: (
         "plugin mover: cgroupsPath 'qos.slice:nri:one' has systemd's form, expected a path as",
