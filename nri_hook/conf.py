@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1 << 20
 KEYS = frozenset(("version", "plugins"))
-ENTRY_KEYS = frozenset(("type", "conf", "timeout", "onError", "leaveParent"))
+ENTRY_KEYS = frozenset(("type", "conf", "timeout", "onError", "leaveParent", "onLeft"))
 WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -22,7 +22,8 @@ class Entry:
     type: the name of its file. document: the entry as it was configured, with its keys as in
     ENTRY_KEYS, which holds `conf`, if there is one. timeout: seconds, or None for what is left of
     the chain's. ignore: whether the chain goes on without it. leave_parent: whether its answer may
-    lead out of a limited parent.
+    lead out of a limited parent. must_place: whether a container that would be left must not
+    start.
     """
 
     def __init__(self, document: "dict[str, Any]") -> None:
@@ -31,6 +32,7 @@ class Entry:
         self.timeout: "Optional[float]" = document.get("timeout")
         self.ignore = document.get("onError") == "ignore"
         self.leave_parent = bool(document.get("leaveParent"))
+        self.must_place = document.get("onLeft") == "fail"
 
 
 def load(folder: str) -> "list[Entry]":
@@ -118,6 +120,7 @@ def _entry_well_formed(entry: "Any") -> bool:
         and (timeout is None or (type(timeout) in (int, float) and timeout > 0))
         and entry.get("onError") in (None, "fail", "ignore")
         and type(entry.get("leaveParent")) in (type(None), bool)
+        and entry.get("onLeft") in (None, "start", "fail")
     )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from nri_hook import record
     from nri_hook.chain import Answer, Chain
+    from nri_hook.conf import Entry
     from nri_hook.container import Container
     from nri_hook.draft import Draft
     from nri_hook.log import Report
@@ -37,11 +38,22 @@ UNDO_TIME = 8.0
 PATIENCE = 1.0
 
 
+def check_may_start(left: Left, entries: "list[Entry]") -> None:
+    """Raise Refused if one of these entries lets no container start where it is.
+
+    entries: the one whose answer cannot be followed; all where there is none to go by.
+    """
+    for entry in entries:
+        if entry.must_place:
+            reason = f'it must not start where it is ("onLeft": "fail"): {left}'
+            raise Refused(reason, plugin=entry.type) from None
+
+
 class Creation:
     """The creation of one container, written down in its record before each step.
 
     origin: its cgroupsPath before our first hook. outcome: "moved", "stays", "left"; "chain" while
-    it goes on. reason: why it was left.
+    it goes on. reason: why it was left, by precreate or now.
     """
 
     def __init__(
@@ -79,6 +91,7 @@ class Creation:
         """Go on from the record that precreate left of this container."""
         document = former.document
         self.origin = document["origin"]
+        self.reason = document["reason"] and f"precreate left it: {document['reason']}"
         if document["entries"] == [entry.document for entry in self.chain.entries]:
             self.chain.called = document["called"]
         else:  # other plugins than now: theirs ends here
@@ -93,7 +106,7 @@ class Creation:
         """Call the chain, then place the container once. Raises HookError, all undone."""
         try:
             answer = self.chain.invoke(self.request, deadline, self._save_call)
-            self.outcome = self._place(answer) if answer else "stays"
+            self.outcome = self._place(answer) if answer else self._unplaced()
             self._save_end()
             if self.mover:
                 self.mover.settle()
@@ -157,15 +170,22 @@ class Creation:
             if path is None:
                 return "stays"
             self.report.target = path
+            if self.reason:
+                raise Left(self.reason)
             self.book.check_kept()
             self.mover = self.container.mover()
             self.cgroups = self.mover.put(path, answer.entry.leave_parent, self)
         except Left as left:
+            check_may_start(left, [answer.entry])
             return self._leave(left)
         except Refused as refused:
             raise Refused(refused.args[0], plugin=answer.entry.type, path=refused.path) from None
         self.cgroups_path = path
         return "moved"
+
+    def _unplaced(self) -> str:
+        """The outcome where no plugin asks for a place."""
+        return "left" if self.reason else "stays"
 
     def _begun(self) -> "list[dict[str, Any]]":
         return self.mover.document() if self.mover else []

@@ -6,7 +6,7 @@ import time
 
 # What only some stages need, these import themselves: a module costs as much as forty system calls.
 from nri_hook import conf, log, oci, options, record, runtimes, strictjson
-from nri_hook.errors import HookError, UsageError
+from nri_hook.errors import HookError, Left, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,21 +28,24 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         _print(stdin)
         return
     from nri_hook.chain import Chain
-    from nri_hook.creation import Creation
+    from nri_hook.creation import Creation, check_may_start
     from nri_hook.draft import Draft
 
     draft = Draft(stdin)
-    if draft.id:
-        report.id = draft.id
-        report.source = draft.cgroups_path
-        name = record.setup_name(draft.id)
-        book = record.open_or_none(flags, name, deadline, report.notes)
-        report.record = (book.folder, book.name)
-        chain = Chain(entries, flags.plugin_path())
-        creation = Creation(draft, chain, book, report)
-        creation.finish_former(deadline)
-        creation.run(deadline)
-        report.succeed(creation.outcome)
+    if not draft.id:  # no plugin can be asked
+        check_may_start(Left("its config has no cgroupsPath"), entries)
+        _print(stdin)
+        return
+    report.id = draft.id
+    report.source = draft.cgroups_path
+    name = record.setup_name(draft.id)
+    book = record.open_or_none(flags, name, deadline, report.notes)
+    report.record = (book.folder, book.name)
+    chain = Chain(entries, flags.plugin_path())
+    creation = Creation(draft, chain, book, report)
+    creation.finish_former(deadline)
+    creation.run(deadline)
+    report.succeed(creation.outcome)
     _print(draft.config)
 
 

@@ -126,6 +126,12 @@ def test_our_additions(folder):
     assert (found.timeout, found.ignore, found.leave_parent) == (None, False, False)
 
 
+def test_what_becomes_of_a_container_that_is_left(folder):
+    for keys in ({}, {"onLeft": None}, {"onLeft": "start"}):
+        assert not entry(folder, **keys).must_place
+    assert entry(folder, onLeft="fail").must_place
+
+
 def test_conf_is_kept_as_it_is(folder):
     for value in (None, 0, "", [], {}, {"a": [1, 1.0, 1e300, True, "é\ud800", {"": None}]}, 2**70):
         assert repr(entry(folder, conf=value).document["conf"]) == repr(value)
@@ -214,6 +220,10 @@ NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a let
         (
             b'{"plugins":[{"type":"a","leaveParent":1}]}',
             "/plugins/0/leaveParent: expected true or false, found 1",
+        ),
+        (
+            b'{"plugins":[{"type":"a","onLeft":"stop"}]}',
+            '/plugins/0/onLeft: expected "start" or "fail", found "stop"',
         ),
     ],
 )

@@ -88,6 +88,7 @@ ENTRIES = document(
     timeout=mostly([1, 2.5, 1e-9, 1e300, 5e-324, None], [0, -1, 0.0, -0.0, True, "1"]),
     onError=mostly(["fail", "ignore", None], ["", "Fail", "ignore\n", True]),
     leaveParent=mostly([True, False, None], [0, 1, "true", 1.0]),
+    onLeft=mostly(["start", "fail", None], ["", "Fail", "ignore", True]),
 )
 CONFIGURATIONS = document(
     version=mostly(
@@ -194,6 +195,7 @@ def test_host_configurations(folder, configuration):
             assert entry.timeout == plugin.get("timeout")
             assert entry.ignore is (plugin.get("onError") == "ignore")
             assert entry.leave_parent is (plugin.get("leaveParent") is True)
+            assert entry.must_place is (plugin.get("onLeft") == "fail")
 
     assert_agrees("host-configuration", configuration, load, conf.spell_keys)
 

@@ -170,6 +170,11 @@ WRONG: list[tuple[str, object, str]] = [
     ),
     (
         "host-configuration",
+        plugin(type="qos", onLeft=True),
+        '/plugins/0/onLeft: expected "start" or "fail", found true',
+    ),
+    (
+        "host-configuration",
         {"version": "1", **plugin(type=7)},
         f'/version: expected {VERSION}, found "1"',
     ),
@@ -344,7 +349,7 @@ RIGHT: list[tuple[str, object]] = [
     ("host-configuration", plugin(type="0", conf=[1], timeout=0.001, onError="fail")),
     (
         "host-configuration",
-        plugin(type="a", **dict.fromkeys(("timeout", "onError", "leaveParent"))),
+        plugin(type="a", **dict.fromkeys(("timeout", "onError", "leaveParent", "onLeft"))),
     ),
     ("payload", payload(pid=-1, conf=None, extra={})),
     ("payload", payload(pid=1234.0, results=[], labels={}, sandboxID="")),

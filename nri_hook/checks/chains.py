@@ -63,6 +63,18 @@ class Chain:
             return
         for path in paths:
             yield Finding(OK, "configuration", path)
+        yield from self._guarantees()
+
+    def _guarantees(self) -> Iterator[Finding]:
+        """Entries that ask for a guarantee, and take it back."""
+        for entry in self.entries:
+            if entry.must_place and entry.ignore:
+                what = (
+                    f'plugin {entry.type}: "onLeft": "fail" with "onError": "ignore": '
+                    "if the plugin fails, the container starts where it is"
+                )
+                mend = f'"onError": "fail" for {entry.type} in {self.options.conf_dir}'
+                yield Finding(WARN, "configuration", what, mend)
 
     def _plugin(self, type: str) -> Finding:
         try:

@@ -74,8 +74,8 @@ class Trial:
     """What is called. calls: those that ran. failure: what the hook would say, "" for nothing.
 
     cgroups_path: where they want the container, "" for no opinion. leave_parent: whether the
-    entry of the plugin that says so allows it to leave a limited parent. warning: what is wrong
-    that the hook would not pass over.
+    entry of the plugin that says so allows it to leave a limited parent. must_place: whether that
+    entry lets no container be left. warning: what is wrong that the hook would not pass over.
     """
 
     def __init__(self) -> None:
@@ -83,6 +83,7 @@ class Trial:
         self.failure = ""
         self.cgroups_path = ""
         self.leave_parent = False
+        self.must_place = False
         self.warning = ""
 
     def run(self, request: dict[str, Any], deadline: float) -> None:
@@ -149,6 +150,7 @@ class Configured(Trial):
         if answer:
             self.cgroups_path = answer.cgroups_path
             self.leave_parent = answer.entry.leave_parent
+            self.must_place = answer.entry.must_place
 
 
 class Move:
@@ -169,7 +171,8 @@ class Move:
                 self.outcome = "stays" if found is None else "moved"
                 self.changes = found or []
         except Left as left:
-            self.outcome, self.reason = "left", str(left)
+            self.outcome = "refused" if trial.must_place else "left"
+            self.reason = str(left)
         except Refused as refused:
             self.outcome, self.reason = "refused", str(refused)
 

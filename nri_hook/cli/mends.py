@@ -13,6 +13,8 @@ MENDS = {
     "containers on cgroupfs.",
     r'expected "leaveParent": true': "If the container may leave that limit, say so in the "
     "plugin's entry of the configuration; else have the plugin answer a place below that parent.",
+    r'"onLeft": "fail"': "Remove the cause that it names, or take onLeft out of the plugin's entry "
+    "if the container may start where it is.",
     r"is occupied by|holds the cgroup|is taken by the container|is a scope already": "Somebody "
     "else is there. Have the plugin answer a place for each container, with its id in it.",
     r"is frozen": "Thaw that cgroup, or have the plugin answer another one.",

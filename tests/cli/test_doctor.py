@@ -314,6 +314,17 @@ def test_a_plugin_slower_than_the_hook(patient):
 
 @hostonly
 @needs_podman
+def test_a_guarantee_that_a_failure_of_the_plugin_undoes(patient):
+    patient.configure({"type": "quiet", "onLeft": "fail", "onError": "ignore"})
+    cause, mend = patient.doctor().find("warn", "configuration:")
+    assert 'plugin quiet: "onLeft": "fail" with "onError": "ignore": if the plugin fails' in cause
+    assert mend == '"onError": "fail" for quiet in /etc/nri'
+    patient.configure({"type": "quiet", "onLeft": "fail", "onError": "fail"})
+    assert "onLeft" not in patient.doctor().well().text
+
+
+@hostonly
+@needs_podman
 def test_a_hook_file_with_less_time_than_the_chain(patient):
     change(patient, "createRuntime", lambda document: document["hook"].update(timeout=20))
     cause, mend = patient.doctor().find("fail", "timeouts:")
