@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from nri_hook import conf, oci, payload, skel, strictjson
+from nri_hook import conf, oci, payload, strictjson
 from nri_hook.cgroups import hierarchies, places
 from nri_hook.chain import Chain
 from nri_hook.errors import HookError
@@ -29,13 +29,13 @@ __all__ = ["Client", "HookError", "Result", "Sandbox", "State", "Task", "request
 
 
 class Task:
-    """A container. id: its name. pid: of its first process, skel.NO_PID where there is none.
-    config: its config.json, decoded (runtime-spec, config.md)."""
+    """A container. id: its name. pid: of its first process, None if there is none. config: its
+    config.json, decoded (runtime-spec, config.md)."""
 
-    def __init__(self, id: str, pid: int, config: "dict[str, Any]") -> None:
-        """Raises HookError where it is no config."""
+    def __init__(self, id: str, pid: "Optional[int]", config: "dict[str, Any]") -> None:
+        """pid: 0 and below are none too. Raises HookError where it is no config."""
         self.id = id
-        self.pid = pid
+        self.pid = pid if pid and pid > 0 else None
         self.bundle = oci.Bundle("", oci.check_config(config, "config"))
 
 
@@ -108,12 +108,10 @@ def request_for(
     task: Task, state: str, sandbox: "Optional[Sandbox]" = None
 ) -> "dict[str, Any]":
     """The payload for a task, as JSON has it, without `conf` and `results`. Raises HookError."""
-    alive = task.pid > 0
-    membership = hierarchies.membership(task.pid) if alive else {}
+    membership = hierarchies.membership(task.pid) if task.pid else {}
     path = task.bundle.cgroups_path or places.default_path(task.id, membership)
-    pid = task.pid if alive else skel.NO_PID
-    spec = payload.spec(task.bundle, path, membership, pid)
-    return payload.request(state, task.id, pid, spec, sandbox)
+    spec = payload.spec(task.bundle, path, membership, task.pid)
+    return payload.request(state, task.id, task.pid, spec, sandbox)
 
 
 def _as_json(request: "dict[str, Any]") -> "dict[str, Any]":

@@ -33,9 +33,9 @@ class Draft:
 
     def request(self, notes: "list[str]") -> "dict[str, Any]":
         """The Request for its setup."""
-        spec = payload.spec(self.bundle, self.cgroups_path, {}, payload.NO_PID)
+        spec = payload.spec(self.bundle, self.cgroups_path, {}, None)
         pod = sandbox.find(self.id, "", self.bundle.annotations)
-        return payload.request("setup", self.id, payload.NO_PID, spec, pod)
+        return payload.request("setup", self.id, None, spec, pod)
 
     def mover(self) -> "NativePlacement":
         """What puts it elsewhere."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 VERSION = "0.1"
 STATES = ("setup", "create", "pause", "resume", "update", "delete")
-NO_PID = -1
+# What an answer to a request without a pid may say that it is about.
+NO_PIDS = (0, -1)
 RESULT_KEYS = frozenset(
     ("version", "plugin", "error", "metadata", "state", "id", "pid", "cgroupsPath")
 )
@@ -37,21 +38,23 @@ NAMESPACES = {
 def request(
     state: str,
     id: str,
-    pid: int,
+    pid: "Optional[int]",
     spec: "dict[str, Any]",
     pod: "Optional[Sandbox]",
 ) -> "dict[str, Any]":
     """The Request that all plugins of a chain have in common, without `conf` and `results`.
 
-    pid: NO_PID where there is none. spec: as spec() makes it. pod: None outside any pod.
+    pid: None if there is no process; the key is absent then, since a plugin may signal whatever
+    number it finds. spec: as spec() makes it. pod: None outside any pod.
     """
     document: "dict[str, Any]" = {
         "version": VERSION,
         "state": state,
         "id": id,
-        "pid": pid,
         "spec": spec,
     }
+    if pid is not None:
+        document["pid"] = pid
     if pod is not None:
         document["sandboxID"] = pod.id
         if pod.labels is not None:
@@ -65,20 +68,22 @@ def deletion(
     """The Request for `delete` after that for `create`: no process any more, the place where the
     container really was."""
     spec = dict(create["spec"], namespaces={}, cgroupsPath=cgroupsPath, cgroups=cgroups)
-    return dict(create, state="delete", pid=NO_PID, spec=spec)
+    request = dict(create, state="delete", spec=spec)
+    request.pop("pid", None)
+    return request
 
 
 def spec(
-    bundle: oci.Bundle, cgroups_path: str, cgroups: "dict[str, str]", pid: int
+    bundle: oci.Bundle, cgroups_path: str, cgroups: "dict[str, str]", pid: "Optional[int]"
 ) -> "dict[str, Any]":
     """The Spec of a container.
 
     cgroups_path: as config.json has it, or the runtime's default. cgroups: hierarchy -> absolute
-    path of the container in it, as in /proc/PID/cgroup. Namespaces that config.json does not
-    list are the host's and stay out.
+    path of the container in it, as in /proc/PID/cgroup. pid: None if there is no process.
+    Namespaces that config.json does not list are the host's and stay out.
     """
     namespaces = {}
-    for kind in bundle.namespaces if pid != NO_PID else ():
+    for kind in bundle.namespaces if pid is not None else ():
         file, names = NAMESPACES.get(kind, (None, ()))
         for name in names:
             namespaces[name] = f"/proc/{pid}/ns/{file}"
@@ -115,9 +120,12 @@ def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[s
         raise invalid("result", document, plugin=plugin, path="its answer")
     result = {key: value for key, value in document.items() if value is not None}
     for key in ("id", "pid", "state"):
-        if result.get(key, "") not in ("", common[key]):
+        expected = common.get(key)
+        right = NO_PIDS if expected is None else (expected, "")
+        if key in result and result[key] not in right:
+            wanted = "none" if expected is None else repr(expected)
             raise HookError(
-                f"/{key}: expected {common[key]!r}, found {repr(result[key])[:60]}",
+                f"/{key}: expected {wanted}, found {repr(result[key])[:60]}",
                 plugin=plugin,
                 path="its answer",
             )

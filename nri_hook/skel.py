@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 VERSION = "0.1"
 MAX_PAYLOAD = 64 << 20
-NO_PID = -1
+NO_PID = None
 # The payload of a hosted plugin and what it says: the hook, of which it is a copy, had it decoded.
 given: "Optional[tuple[bytes, dict[str, Any]]]" = None
 
@@ -82,9 +82,9 @@ class Request:
     """One call of a plugin (Go: types.Request).
 
     version: "0.1". state: one of State. id: of the container. pid: of its first process in the
-    caller's pid namespace, NO_PID where there is none. sandbox_id: of its pod, "" outside any.
-    labels: of the pod. spec: a Spec. conf: this plugin's part of the host configuration, any JSON;
-    None where there is none. results: of the plugins before, in order.
+    caller's pid namespace, NO_PID (None) if there is no process. sandbox_id: of its pod, "" outside
+    any. labels: of the pod. spec: a Spec. conf: this plugin's part of the host configuration, any
+    JSON; None where there is none. results: of the plugins before, in order.
     """
 
     def __init__(self, document: "dict[str, Any]") -> None:
@@ -92,9 +92,7 @@ class Request:
         self.version: str = _text(document, "", "version")
         self.state: str = _text(document, "", "state")
         self.id: str = _text(document, "", "id")
-        self.pid: int = document.get("pid") or NO_PID  # Go leaves a 0 out
-        if type(self.pid) is not int:
-            raise PluginError(f"the payload: /pid: expected an integer, found {self.pid!r}")
+        self.pid: "Optional[int]" = _pid(document)
         self.sandbox_id: str = _text(document, "", "sandboxID")
         self.labels: "dict[str, str]" = _strings(document, "", "labels")
         self.spec = Spec(_object(document, "", "spec"))
@@ -236,6 +234,14 @@ def _text(document: "dict[str, Any]", where: str, key: str) -> str:
     if not isinstance(value, str):
         raise PluginError(f"the payload: /{where}{key}: expected a string, found {value!r}")
     return value
+
+
+def _pid(document: "dict[str, Any]") -> "Optional[int]":
+    """The pid, NO_PID if there is no process: NRI 0.1's README says -1 then, Go leaves it out."""
+    value = document.get("pid")
+    if value is not None and type(value) is not int:
+        raise PluginError(f"the payload: /pid: expected an integer, found {value!r}")
+    return value if value and value > 0 else NO_PID
 
 
 def _object(document: "dict[str, Any]", where: str, key: str) -> "dict[str, Any]":

@@ -29,7 +29,7 @@ from nri_hook import cli, payload, program, strictjson
 from nri_hook.cgroups import folders, hierarchies
 from nri_hook.client import State, Task, request_for
 from nri_hook.errors import HookError
-from nri_hook.skel import NO_PID, Result
+from nri_hook.skel import Result
 
 SECONDS = 30.0
 APPLETS = ("sh", "sleep", "cat", "echo", "grep", "true", "false")
@@ -82,14 +82,15 @@ def nri_container() -> Iterator[Callable[..., Container]]:
 
 class Container:
     """id: its name. folder: of its bundle and all that is around it. cgroup: its cgroupsPath, if
-    none was given. pid: of its first process, which waits until start() is called."""
+    none was given. pid: of its first process, which waits until start() is called; 0 before
+    create()."""
 
     def __init__(self, id: str) -> None:
         self.id = id
         # Plugins and configuration must be root's alone, and so must all folders above them.
         self.folder = f"/tmp/{id}"
         self.cgroup = f"/{id}"
-        self.pid = NO_PID
+        self.pid = 0
         self.config: dict[str, Any] = {}
 
     def create(
@@ -121,7 +122,7 @@ class Container:
 
     def request(self, state: str = State.CREATE, conf: Any = None) -> dict[str, Any]:
         """The payload that a plugin gets for this container as it is now."""
-        pid = NO_PID if state in (State.SETUP, State.DELETE) else self.pid
+        pid = None if state in (State.SETUP, State.DELETE) else self.pid
         return _with_conf(request_for(Task(self.id, pid, self.config), state), conf)
 
     def cgroups(self) -> dict[str, str]:
@@ -195,7 +196,7 @@ def _request(
     id: str = "redis",
 ) -> dict[str, Any]:
     linux = {"resources": resources or {}, "cgroupsPath": cgroups_path}
-    task = Task(id, NO_PID, {"annotations": annotations or {}, "linux": linux})
+    task = Task(id, None, {"annotations": annotations or {}, "linux": linux})
     return _with_conf(request_for(task, state), conf)
 
 

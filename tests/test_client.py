@@ -11,7 +11,6 @@ from support.node import TOP
 from support.plugin import notes
 
 from nri_hook.client import Client, HookError, Sandbox, State, Task
-from nri_hook.skel import NO_PID
 
 CONFIG = {
     "annotations": {"qos.class": "ls"},
@@ -63,21 +62,30 @@ def test_the_answers_of_all_in_order(node, client, sleeper):
 @pytest.mark.parametrize("state", [State.PAUSE, State.RESUME, State.UPDATE, State.SETUP])
 def test_every_other_state_goes_forward(node, client, state):
     plugins = node.plugin("first"), node.plugin("second")
-    client(*plugins).invoke(Task("redis", NO_PID, CONFIG), state)
+    client(*plugins).invoke(Task("redis", None, CONFIG), state)
     assert node.calls() == [("first", state), ("second", state)]
-    spec = plugins[0].call(state)["payload"]["spec"]
+    payload = plugins[0].call(state)["payload"]
+    spec = payload["spec"]
+    assert "pid" not in payload
     assert (spec["namespaces"], spec["cgroups"]) == ({}, {})
 
 
 def test_delete_goes_backward_and_to_all(node, client):
     script = {"delete": {"result": {"metadata": {"gone": "yes"}}}}
     plugins = node.plugin("first", script), node.plugin("second")
-    results = client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.DELETE)
+    results = client(*plugins).invoke(Task("redis", None, CONFIG), State.DELETE)
     assert [(r.plugin, r.metadata) for r in results] == [("second", {}), ("first", {"gone": "yes"})]
     plugins[1].play({"delete": {"exit": 1, "print": ""}})
     with pytest.raises(HookError, match="plugin second: its answer: empty"):
-        client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.DELETE)
+        client(*plugins).invoke(Task("redis", None, CONFIG), State.DELETE)
     assert node.calls()[2:] == [("second", "delete"), ("first", "delete")]
+
+
+@pytest.mark.parametrize("pid", [None, 0, -1])
+def test_a_task_without_a_process(node, client, pid):
+    plugin = node.plugin("some")
+    client(plugin).invoke(Task("redis", pid, CONFIG), State.UPDATE)
+    assert "pid" not in plugin.call("update")["payload"]
 
 
 @pytest.mark.parametrize("state, undone", [(State.CREATE, True), (State.UPDATE, False)])
@@ -89,14 +97,14 @@ def test_the_first_failure_ends_it(node, client, sleeper, state, undone):
     assert caught.value.plugin == "bad"
     for call in plugins[0].calls("delete"):
         payload = call["payload"]
-        assert (payload["pid"], payload["spec"]["namespaces"]) == (-1, {})
+        assert "pid" not in payload and payload["spec"]["namespaces"] == {}
     deleted = [("bad", "delete"), ("first", "delete")] if undone else []
     assert node.calls() == [("first", state), ("bad", state), *deleted]
 
 
 def test_a_sandbox_and_its_labels(node, client):
     plugin = node.plugin("some")
-    task = Task("redis", NO_PID, CONFIG)
+    task = Task("redis", None, CONFIG)
     client(plugin).invoke_with_sandbox(task, State.CREATE, Sandbox("pod", {"app": "web"}))
     payload = plugin.call("create")["payload"]
     assert (payload["sandboxID"], payload["labels"]) == ("pod", {"app": "web"})
@@ -106,7 +114,7 @@ def test_a_plugin_runs_as_under_the_hook(node, client, scene, monkeypatch):
     monkeypatch.chdir(scene.folder)
     monkeypatch.setenv("LD_NOTHING", "x")
     plugin = node.plugin("some")
-    client(plugin).invoke(Task("redis", NO_PID, CONFIG), State.CREATE)
+    client(plugin).invoke(Task("redis", None, CONFIG), State.CREATE)
     assert os.getcwd() == scene.folder
     call = plugin.call("create")
     assert (call["cwd"], call["umask"], set(call["fds"])) == ("/", 0o022, {"0", "1", "2"})
@@ -142,7 +150,7 @@ def test_a_caller_with_many_descriptors(node, client):
     plugins = node.plugin("first"), node.plugin("second", hosted=True)
     fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(1200)]
     try:
-        results = client(*plugins).invoke(Task("redis", NO_PID, CONFIG), State.UPDATE)
+        results = client(*plugins).invoke(Task("redis", None, CONFIG), State.UPDATE)
     finally:
         for fd in fds:
             os.close(fd)
@@ -153,27 +161,27 @@ def test_a_caller_with_many_descriptors(node, client):
 def test_any_timeout(node, client):
     """Also one that poll(2) could not be told."""
     results = client(node.plugin("first"), timeout=1e12).invoke(
-        Task("redis", NO_PID, CONFIG), State.UPDATE
+        Task("redis", None, CONFIG), State.UPDATE
     )
     assert len(results) == 1
 
 
 def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
     with pytest.raises(HookError, match="/linux: expected an object"):
-        Task("redis", NO_PID, {"linux": []})
+        Task("redis", None, {"linux": []})
     with pytest.raises(HookError, match="state 'start': expected one of setup, create, "):
-        client().invoke(Task("redis", NO_PID, CONFIG), "start")
+        client().invoke(Task("redis", None, CONFIG), "start")
     for value in (object(), float("nan")):
-        task = Task("redis", NO_PID, {"linux": {"resources": {"x": value}}})
+        task = Task("redis", None, {"linux": {"resources": {"x": value}}})
         with pytest.raises(HookError, match="the task has no JSON form: "):
             client().invoke(task, State.UPDATE)
     with pytest.raises(HookError, match="no such process"):
         client().invoke(Task("redis", 2**22 + 1, CONFIG), State.CREATE)
     with pytest.raises(HookError, match="plugin missing: not found in "):
-        client("missing").invoke(Task("redis", NO_PID, CONFIG), State.CREATE)
+        client("missing").invoke(Task("redis", None, CONFIG), State.CREATE)
     node.executable("slow", "#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(HookError, match="plugin slow: .*no answer within 0[.][23]"):
-        client("slow", timeout=0.3).invoke(Task("redis", NO_PID, CONFIG), State.UPDATE)
+        client("slow", timeout=0.3).invoke(Task("redis", None, CONFIG), State.UPDATE)
     with open(f"{node.conf_dir}/conf.json", "w") as file:
         json.dump({"version": "2"}, file)
     with pytest.raises(HookError, match="/version: expected"):
@@ -183,4 +191,4 @@ def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
 def test_without_a_configuration_there_is_nothing_to_call(scene):
     found = Client(f"{scene.folder}/nothing")
     assert found.plugins() == []
-    assert found.invoke(Task("redis", NO_PID, CONFIG), State.CREATE) == []
+    assert found.invoke(Task("redis", None, CONFIG), State.CREATE) == []

@@ -227,7 +227,7 @@ def test_mounts_are_taken_as_they_are(mounts):
 
 
 @QUICK
-@given(CONFIGS, st.sampled_from([payload.NO_PID, 1, 1234]), ANY, st.booleans())
+@given(CONFIGS, st.sampled_from([None, 1, 1234]), ANY, st.booleans())
 def test_every_payload_validates(config, pid, conf_value, has_conf):
     """Whatever config.json a container has, plugins get what their schema promises."""
     if schema.explain("config", config):
@@ -248,7 +248,7 @@ def test_every_answer_may_stand_in_the_next_payload(result):
     except HookError:
         return
     assert answer["plugin"] and answer["version"]
-    spec = payload.spec(oci.Bundle("/b", {"linux": {}}), "a", {}, payload.NO_PID)
-    request = payload.request("delete", "redis", payload.NO_PID, spec, None)
+    spec = payload.spec(oci.Bundle("/b", {"linux": {}}), "a", {}, None)
+    request = payload.request("delete", "redis", None, spec, None)
     document = payload.for_plugin(request, {"type": "a"}, [answer])
     assert schema.explain("payload", document) is None

@@ -81,7 +81,7 @@ def test_namespaces_that_nobody_can_open_stay_out():
         spec = payload.spec(bundle(namespaces=namespaces), "x", {}, 7)
         assert set(spec["namespaces"]) <= {"ipc"}
     for kind in payload.NAMESPACES:
-        spec = payload.spec(bundle(namespaces=[{"type": kind}]), "x", {}, payload.NO_PID)
+        spec = payload.spec(bundle(namespaces=[{"type": kind}]), "x", {}, None)
         assert spec["namespaces"] == {}
 
 
@@ -132,6 +132,17 @@ def test_real_configs(sample):
     assert document["spec"]["resources"] == linux["resources"]
     listed = {namespace["type"] for namespace in linux["namespaces"]}
     assert listed <= set(document["spec"]["namespaces"])
+
+
+def test_without_a_process_there_is_no_pid():
+    """A plugin that runs `kill -9 $pid` must not find a -1."""
+    spec = payload.spec(bundle(namespaces=[{"type": "pid"}]), "x", {}, None)
+    assert "pid" not in sent(payload.request("setup", "redis", None, spec, None))
+    # A record of before holds such a request.
+    for pid in (1234, -1):
+        request = payload.deletion(dict(COMMON, pid=pid), "y", {"": "/y"})
+        assert "pid" not in request
+        assert request["spec"] == {"namespaces": {}, "cgroupsPath": "y", "cgroups": {"": "/y"}}
 
 
 # Results
@@ -234,7 +245,9 @@ def test_an_answer_to_another_request():
 
 
 def test_an_answer_to_delete():
-    common = dict(COMMON, state="delete", pid=payload.NO_PID)
-    for result in ({}, {"pid": -1}, {"pid": -1.0, "state": "delete", "id": "redis"}):
-        assert read(result, common)["plugin"] == "a"
-    assert refused({"pid": 1234}, common) == "/pid: expected -1, found 1234"
+    common = payload.deletion(COMMON, "x", {})
+    for pid in (None, 0, -1, -1.0):
+        assert read({"pid": pid, "state": "delete", "id": "redis"}, common)["plugin"] == "a"
+    assert read({}, common)["plugin"] == "a"
+    assert refused({"pid": 1234}, common) == "/pid: expected none, found 1234"
+    assert refused({"pid": -2}, common) == "/pid: expected none, found -2"

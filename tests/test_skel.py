@@ -88,7 +88,7 @@ def seen(call, what, payload=CONTAINERD):
         ("request.version", "0.1", "0.1"),
         ("request.state", skel.State.CREATE, skel.State.DELETE),
         ("request.id", "redis", "redis"),
-        ("request.pid", 44, -1),
+        ("request.pid", 44, None),
         ("request.sandbox_id", "pod", ""),
         ("request.labels", {"app": "web"}, {}),
         ("request.conf", {"a": [1]}, None),
@@ -106,6 +106,13 @@ def seen(call, what, payload=CONTAINERD):
 def test_what_a_request_says(call, what, full, sparse):
     assert seen(call, what) == full
     assert seen(call, what, SPARSE) == sparse
+
+
+@pytest.mark.parametrize("pid", [None, 0, -1])
+def test_no_process_is_no_number(call, pid):
+    """Whatever the caller says for it: a plugin may signal what it finds."""
+    assert seen(call, "request.pid", dict(CONTAINERD, pid=pid)) is None
+    assert skel.NO_PID is None
 
 
 def test_a_sandbox(call):

@@ -32,24 +32,24 @@ class Controls(Group):
         self,
         cgroups_path: str,
         cgroups: "Optional[dict[str, str]]",
-        pid: int,
+        pid: "Optional[int]",
         creating: bool = False,
     ) -> None:
-        """cgroups_path, cgroups, pid: as in the Request; of a container with a pid the kernel says
-        which cgroups are its own. creating: whether the state is `create`; then its process is
+        """cgroups_path, cgroups, pid: as in the Request; of a container with a process the kernel
+        says which cgroups are its own. creating: whether the state is `create`; then its process is
         alone there, and any other means that the cgroup is shared.
 
         Raises Refused where it has no cgroup of its own, HookError where its process has ended.
         """
-        self._init = init.Init(pid) if pid > 0 else None
-        membership = hierarchies.membership(pid) if self._init else cgroups
+        self._init = init.Init(pid) if pid else None
+        membership = hierarchies.membership(pid) if pid else cgroups
         if not membership:
             raise Refused("the container has no cgroup yet, expected the state create or a later")
         try:
             super().__init__(_homes(cgroups_path, membership))
         except Left as left:  # for a plugin that is a failure
             raise Refused(left.args[0]) from None
-        if creating:
+        if creating and pid:
             self._check_alone(pid)
 
     @property

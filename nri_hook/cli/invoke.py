@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--conf: expected --plugin with it")
     if args.pid is not None and not args.bundle:
         raise UsageError("--pid: expected --bundle with it")
+    if args.pid is not None and args.pid < 1:
+        raise UsageError(f"--pid: expected a process id, found {args.pid}")
     chosen = flags.chosen(args)
     subject = Subject(args, chosen)
     trial = One(args, subject) if args.plugin else Configured(chosen)

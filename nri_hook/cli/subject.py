@@ -31,19 +31,20 @@ EXAMPLE = {"linux": {"cgroupsPath": "/default/redis", "resources": {}}}
 
 class Subject:
     """request: what all plugins get, without conf and results. recorded: the whole payload of
-    --request, {} without. cgroups_path: where it is. alive: whether its process is there."""
+    --request, {} without. cgroups_path: where it is. pid: of its process, 0 if there is none.
+    alive: whether its process is there."""
 
     def __init__(self, args: argparse.Namespace, chosen: options.Options) -> None:
         """Raises HookError."""
         self.recorded: dict[str, Any] = {}
         self.bundle = oci.Bundle("", EXAMPLE)
-        self.pid = payload.NO_PID
+        self.pid = 0
         if args.request:
             self.request = self._read(args.request)
         elif args.bundle:
             self.request = self._of_bundle(os.path.abspath(args.bundle), args.pid, chosen)
         else:
-            task = client.Task("redis", payload.NO_PID, EXAMPLE)
+            task = client.Task("redis", None, EXAMPLE)
             self.request = client.request_for(task, "create")
         self.cgroups_path: str = self.request["spec"].get("cgroupsPath") or ""
         self.alive = self.pid > 0
@@ -76,7 +77,10 @@ class Subject:
         if fault:
             raise HookError(fault, path=path)
         self.recorded = document
-        return {key: value for key, value in document.items() if key not in ("conf", "results")}
+        without = ["conf", "results"]
+        if document.get("pid") == -1:  # as others say that there is no process
+            without.append("pid")
+        return {key: value for key, value in document.items() if key not in without}
 
     def _of_bundle(
         self, folder: str, pid: int | None, chosen: options.Options
@@ -88,16 +92,16 @@ class Subject:
         self.bundle = oci.Bundle(folder, config)
         known = _record_of(folder, record.place(chosen))
         id = known.get("id") or os.path.basename(folder)
-        self.pid = pid or known.get("pid") or payload.NO_PID
+        self.pid = pid or known.get("pid") or 0
         membership = {}
         if self.pid > 0:
             init.Init(self.pid)
             membership = hierarchies.membership(self.pid)
         cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
         cgroups_path = cgroups_path or places.default_path(id, membership)
-        spec = payload.spec(self.bundle, cgroups_path, membership, self.pid)
+        spec = payload.spec(self.bundle, cgroups_path, membership, self.pid or None)
         pod = sandbox.find(id, folder, self.bundle.annotations)
-        return payload.request("create", id, self.pid, spec, pod)
+        return payload.request("create", id, self.pid or None, spec, pod)
 
     def _annotate(self, pairs: list[str]) -> None:
         annotations = dict(self.request["spec"].get("annotations") or {})

@@ -158,8 +158,8 @@ def _make_parent(policy: Policy, wanted: Class, request: skel.Request) -> "list[
     Raises Left where no container can be there.
     """
     path = request.spec.cgroups_path
-    has_pid = request.pid > 0
-    membership = hierarchies.membership(request.pid if has_pid else os.getpid())
+    has_pid = request.pid is not None
+    membership = hierarchies.membership(request.pid or os.getpid())
     mounted = hierarchies.mounted(membership)
     if places.is_unit(path) and (not has_pid or places.in_scope(path, membership)):
         if set(mounted) != {hierarchies.V2}:

@@ -119,7 +119,7 @@ def test_all_errors_of_all_files_in_one_go(write):
 def test_payloads_states_and_hook_files(write):
     payload = dict(json.loads(README_INPUT), pid=0, labels={"a": 1})
     assert errors(command("validate", write(payload, "p"))) == [
-        f"{write(payload, 'p')}: /pid: expected a process id, or -1 where there is no process, "
+        f"{write(payload, 'p')}: /pid: expected a process id; absent or -1 if there is no process, "
         "found 0",
         f"{write(payload, 'p')}: /labels/a: expected a string, found 1",
     ]

@@ -28,7 +28,7 @@ def entry(type, conf=None, **more):
 
 def call(type, state, conf=None, **spec):
     """The answer of a sample that is called as an executable, without a container."""
-    payload = {"version": "0.1", "state": state, "id": "x", "pid": -1, "spec": spec, "conf": conf}
+    payload = {"version": "0.1", "state": state, "id": "x", "spec": spec, "conf": conf}
     done = subprocess.run(
         [sys.executable, f"{TOP}/nri_hook/plugins/{type}.py", "invoke"],
         input=json.dumps(payload).encode(),
