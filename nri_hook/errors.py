@@ -1,11 +1,21 @@
 """What can go wrong, and how a line about it reads."""
 
+NOT_IN_WORDS = frozenset(" \"'=;")
+
 
 def printable(text: str) -> str:
     """One line of plain text: what strangers wrote must not forge lines or colours of a log."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def word(text: str) -> str:
+    """The value in a line of key=value words: as it is, or in double quotes if it could pass for
+    more than one, with a backslash before quotes and backslashes, and unprintables escaped."""
+    if text.isprintable() and NOT_IN_WORDS.isdisjoint(text):
+        return text
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 class HookError(Exception):

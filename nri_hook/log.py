@@ -3,16 +3,25 @@
 runc shows the stderr of a hook that fails, crun none. journal.py keeps more of it.
 """
 
+import errno
 import os
-import syslog
+import time
 
-from nri_hook.errors import printable
+from nri_hook.errors import printable, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nri_hook.chain import Call
 
+# Bytes of a line, and characters of one value in it: nobody shall push the outcome out of it.
 MAX_LINE = 4096
+MAX_VALUE = 1000
+SOCKET = "/dev/log"
+# syslog(3): the facility, and the levels in it.
+DAEMON = 3 << 3
+ERROR, WARNING, INFO = 3, 4, 6
+# Seconds for a log that is full to take a line. It is given up then: a container waits for us.
+PATIENCE = 0.1
 
 
 class Report:
@@ -38,45 +47,83 @@ class Report:
         """Log the outcome at level info, or warning if there are notes, which go to stderr too."""
         self.outcome = outcome
         if self.notes:
-            self._say(self._head() + "; ".join(self.notes))
-        self._log(syslog.LOG_WARNING if self.notes else syslog.LOG_INFO)
+            _say(self._head() + "; ".join(self.notes))
+        self._log(WARNING if self.notes else INFO)
 
     def fail(self, message: str) -> None:
         """Log the failure at level error, and say it on stderr."""
         self.outcome = "failed"
         self.message = message
-        self._say(self._head() + "; ".join([message, *self.notes]))
-        self._log(syslog.LOG_ERR)
+        _say(self._head() + "; ".join([message, *self.notes]))
+        self._log(ERROR)
 
     def warn(self, line: str) -> None:
         """Say one thing more, after the end, on stderr and to syslog."""
-        self._say(self._head() + line)
-        head = f"stage={self.stage} container={self.id} outcome={self.outcome}"
-        self._send(syslog.LOG_WARNING, f"{head}; {line}")
+        _say(self._head() + line)
+        fields = _fields(stage=self.stage, container=self.id, outcome=self.outcome)
+        _send(WARNING, f"{fields}; {line}")
 
     def _head(self) -> str:
         return f"nri-hook {self.stage}: " + (f"container {self.id}: " if self.id else "")
 
-    def _say(self, line: str) -> None:
-        try:
-            os.write(2, (printable(line)[:MAX_LINE] + "\n").encode("utf-8", "backslashreplace"))
-        except OSError:  # nobody listens; syslog has it
-            pass
-
     def _log(self, level: int) -> None:
-        fields = [f"stage={self.stage}", f"container={self.id}"]
-        if self.calls:
-            calls = [f"{call.type}:{call.outcome.seconds * 1000:.1f}ms" for call in self.calls]
-            fields.append("plugins=" + ",".join(calls))
-        if self.source:
-            fields.append(f"from={self.source}")
-        if self.target:
-            fields.append(f"to={self.target}")
-        fields.append(f"outcome={self.outcome}")
-        text = " ".join(fields) + "".join(f"; {m}" for m in (self.message, *self.notes) if m)
-        self._send(level, text)
+        calls = [f"{call.type}:{call.outcome.seconds * 1000:.1f}ms" for call in self.calls]
+        known = {"plugins": ",".join(calls), "from": self.source, "to": self.target}
+        text = _fields(
+            stage=self.stage,
+            container=self.id,
+            **{key: value for key, value in known.items() if value},
+            outcome=self.outcome,
+        )
+        _send(level, text + "".join(f"; {m}" for m in (self.message, *self.notes) if m))
 
-    def _send(self, level: int, text: str) -> None:
-        syslog.openlog("nri-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-        line = printable(text).encode("utf-8", "backslashreplace").decode()
-        syslog.syslog(level, line[:MAX_LINE])
+
+def _fields(**values: str) -> str:
+    return " ".join(f"{key}={word(_cut(value))}" for key, value in values.items())
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."
+
+
+def _line(text: str) -> bytes:
+    """It as one line of at most MAX_LINE bytes, which are whole characters."""
+    data = printable(text[:MAX_LINE]).encode()[:MAX_LINE]
+    return data.decode("utf-8", "ignore").encode()
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr, unless it is a pipe that nobody reads."""
+    import select
+
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    try:
+        if poll.poll(PATIENCE * 1000):
+            os.write(2, _line(text) + b"\n")
+    except OSError:  # nobody listens; syslog has it
+        pass
+
+
+def _send(level: int, text: str) -> None:
+    """Send a line to syslog. What cannot be had at once is dropped: syslog(3) waits for as long as
+    the queue of the socket is full."""
+    import _socket  # not in every stage there is something to say
+
+    line = f"<{DAEMON | level}>{time.strftime('%b %e %H:%M:%S')} nri-hook[{os.getpid()}]: ".encode()
+    line += _line(text)
+    for kind, end in ((_socket.SOCK_DGRAM, b""), (_socket.SOCK_STREAM, b"\0")):
+        try:
+            log = _socket.socket(_socket.AF_UNIX, kind)
+        except OSError:
+            return
+        log.settimeout(PATIENCE)
+        try:
+            log.connect(SOCKET)
+            log.send(line + end)
+            return
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                return
+        finally:
+            log.close()

@@ -14,7 +14,7 @@ END = "import posix; posix._exit(0)"
 PARTS = {
     "without its own end": "",
     "the shell of the launcher": "",
-    "modules of the standard library": "import _json, errno, fcntl, os, select, syslog, time",
+    "modules of the standard library": "import _json, errno, fcntl, _socket, os, select, time",
     "the modules of every stage": f"""
 import gc, sys
 gc.disable()
