@@ -102,18 +102,18 @@ class Bundle:
         (kernel, cgroup-v1/devices.rst), so they can only come from here.
         """
         everything = False
-        denied: "list[str]" = []
+        denied: "dict[str, None]" = {}  # a set in order: the last rule of a line is the one
         for rule in self.resources.get("devices") or []:
             kind = rule.get("type") or "a"
             major, minor = (_number(rule.get(key)) for key in ("major", "minor"))
             if kind == "a":
-                everything, denied = bool(rule.get("allow")), []
+                everything, denied = bool(rule.get("allow")), {}
             elif everything:
                 line = f"{kind} {major}:{minor} {rule.get('access') or 'rwm'}"
-                denied = [other for other in denied if other != line]
+                denied.pop(line, None)
                 if not rule.get("allow"):
-                    denied.append(line)
-        return denied
+                    denied[line] = None
+        return list(denied)
 
     def asked_settings(self) -> "set[str]":
         """The cgroup v1 files that a child has from its parent but for what is asked here."""
