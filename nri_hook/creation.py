@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     class Mover(Protocol):
         """How a container gets to a place: by a live move, or by its config."""
 
-        def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
-            """Put it there; hierarchy -> cgroup from then on. Raises Left, Refused, HookError."""
+        def put(
+            self, path: str, leave_parent: bool, creation: "Creation"
+        ) -> "Optional[dict[str, str]]":
+            """Put it there; hierarchy -> cgroup from then on, None if it is there already.
+            Raises Left, Refused, HookError."""
 
         def take_back(self, deadline: float) -> "list[HookError]":
             """Undo what put() has done so far; what failed. deadline: of time.monotonic()."""
@@ -174,13 +177,16 @@ class Creation:
                 raise Left(self.reason)
             self.book.check_kept()
             self.mover = self.container.mover()
-            self.cgroups = self.mover.put(path, answer.entry.leave_parent, self)
+            placed = self.mover.put(path, answer.entry.leave_parent, self)
         except Left as left:
             check_may_start(left, [answer.entry])
             return self._leave(left)
         except Refused as refused:
             raise Refused(refused.args[0], plugin=answer.entry.type, path=refused.path) from None
-        self.cgroups_path = path
+        if placed is None:
+            self.report.target = ""
+            return "stays"
+        self.cgroups_path, self.cgroups = path, placed
         return "moved"
 
     def _unplaced(self) -> str:

@@ -26,7 +26,9 @@ class LiveMove:
         self.container = container
         self.plan: "Optional[Placement]" = None
 
-    def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
+    def put(
+        self, path: str, leave_parent: bool, creation: "Creation"
+    ) -> "Optional[dict[str, str]]":
         """Move init, with all that its cgroup is. Raises Left, Refused or HookError."""
         from nri_hook.cgroups import placement, plan, view
 
@@ -37,6 +39,8 @@ class LiveMove:
         self.plan = plan.plan(
             pid, membership, container.cgroups_path, path, book.name, book.folder, leave_parent
         )
+        if self.plan is None:
+            return None
         rootfs = view.Rootfs(container.rootfs(), container.bundle.cgroup_mounts())
         placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
         container.init.check()

@@ -66,9 +66,11 @@ def test_what_a_mount_shows():
     of_root = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/")
     assert of_root.folder("/a/b") == "/sys/fs/cgroup/cpu/a/b"
     assert of_root.reaches("/a")
+    assert of_root.absolute("/a/b") == "/a/b"
     nested = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/docker/1")
     assert nested.folder("/docker/1/a") == "/sys/fs/cgroup/cpu/a"
     assert nested.reaches("/docker/1") and nested.reaches("/docker/1/a")
+    assert nested.absolute("/a/b") == "/docker/1/a/b"
     assert not nested.reaches("/docker/12") and not nested.reaches("/a")
 
 

@@ -111,17 +111,26 @@ def test_no_record_can_be_kept(scene, runc):
 # precreate
 
 
+READ_ONLY = """
+for mount in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts); do
+  mount -o remount,ro,bind "$mount"
+done
+exec "$@"
+"""
+
+
 def precreate(node, cgroups_path, **entry):
-    """What precreate makes of a config with this cgroupsPath."""
+    """What precreate makes of a config with this cgroupsPath, where no cgroup can be made."""
     node.configure("other", {"type": "mover", **entry})
     linux = {"cgroupsPath": cgroups_path} if cgroups_path else {}
-    return node.hook("precreate", {"linux": linux})
+    prefix = ["unshare", "-m", "--propagation", "private", "sh", "-ec", READ_ONLY, "sh"]
+    return node.hook("precreate", {"linux": linux}, prefix=prefix)
 
 
 @pytest.fixture
 def native(scene, node):
     """A node whose plugin answers to setup alone."""
-    node.plugin("mover", {"setup": {"result": {"cgroupsPath": f"{scene.cgroup}/target"}}})
+    node.plugin("mover", {"setup": {"result": {"cgroupsPath": f"{scene.cgroup}/target/x"}}})
     node.plugin("other")
     node.install()
     return node
@@ -140,12 +149,12 @@ def test_any_entry_decides_if_no_plugin_can_be_asked(native):
 
 @hostonly
 def test_precreate_prints_nothing_for_a_container_that_must_not_start(scene, native):
-    below = f"{scene.name}/libpod-one"  # the runtime alone knows what that is below
-    assert json.loads(precreate(native, below).out) == {"linux": {"cgroupsPath": below}}
+    own = f"{scene.cgroup}/libpod-one"
+    assert json.loads(precreate(native, own).out) == {"linux": {"cgroupsPath": own}}
     native.hook("poststop", {"id": "one", "bundle": ""})
-    done = precreate(native, below, onLeft="fail")
+    done = precreate(native, own, onLeft="fail")
     assert (done.status, done.out) == (1, "")
-    assert "is below a cgroup that only the runtime knows" in done.err
+    assert "cannot be made: Read-only file system" in done.err
     assert native.calls()[-2:] == [("mover", "delete"), ("other", "delete")]
 
 
@@ -154,10 +163,10 @@ def test_precreate_prints_nothing_for_a_container_that_must_not_start(scene, nat
 def test_what_precreate_has_left_is_not_moved(scene, native, runc, answers_again):
     """Its create would find it movable. Whatever is answered there, it stays."""
     native.keeps = True  # nobody is podman here, so nobody calls poststop
-    answer = {"result": {"cgroupsPath": f"{scene.cgroup}/target"}}
+    answer = {"result": {"cgroupsPath": f"{scene.cgroup}/target/x"}}
     native.plugin("mover", {"setup": answer, "create": answer if answers_again else {}})
-    bundle = scene.bundle(cgroups_path=f"{scene.name}/libpod-one")
-    scene.runtime_made(scene.name)
+    bundle = scene.bundle(cgroups_path=f"{scene.cgroup}/libpod-one")
+    scene.runtime_made(scene.cgroup)
     precreate(native, bundle.cgroups_path)
     runc.install(native, bundle)
     runc.create("one", bundle).check()
@@ -165,6 +174,6 @@ def test_what_precreate_has_left_is_not_moved(scene, native, runc, answers_again
     assert document["outcome"] == "left"
     assert document["reason"].startswith("precreate left it: ")
     now = cgroups.membership(runc.pid("one"))
-    assert all(now[name].endswith(bundle.cgroups_path) for name in runc.hierarchies())
+    assert all(now[name] == bundle.cgroups_path for name in runc.hierarchies())
     runc.delete("one").check()
     assert native.left() == []

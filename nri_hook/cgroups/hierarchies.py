@@ -26,6 +26,11 @@ class Hierarchy:
             path = path[len(self.root) :]
         return self.mount + path.rstrip("/")
 
+    def absolute(self, cgroups_path: str) -> str:
+        """The cgroup of a cgroupsPath that begins with a slash. runc and crun begin at what is
+        mounted (opencontainers/cgroups, fs/paths.go, fs2/defaultpath.go; crun, CGROUP_ROOT)."""
+        return self.root.rstrip("/") + cgroups_path
+
     def reaches(self, path: str) -> bool:
         """Whether the cgroup `path` lies below what is mounted."""
         return self.root == "/" or (path + "/").startswith(self.root + "/")

@@ -67,10 +67,17 @@ def in_scope(cgroups_path: str, membership: "dict[str, str]") -> bool:
     )
 
 
-def normal(answer: str, cgroups_path: str) -> "Optional[str]":
-    """The answer in the nature of the container's own path, None where it names that place.
+def leaves_base(answer: str, cgroups_path: str) -> bool:
+    """Whether an answer, as normal() gives it, is absolute although the container's own path is
+    below a base that the runtime has chosen: runc's own cgroup, of the engine's choice."""
+    return answer.startswith("/") and not cgroups_path.startswith("/")
 
-    Raises Refused where no container of this form could be put there.
+
+def normal(answer: str, cgroups_path: str) -> "Optional[str]":
+    """The answer as a cgroupsPath for this container, None if it is its own.
+
+    A path that begins with a slash is absolute. One without stays relative only if the container's
+    own is. Raises Refused where no container of this form could be put there.
     """
     if len(answer) > MAX_PATH:
         raise Refused(f"cgroupsPath {answer[:40]!r}... is longer than {MAX_PATH} characters")
@@ -82,10 +89,10 @@ def normal(answer: str, cgroups_path: str) -> "Optional[str]":
         )
     parts = [part for part in answer.split("/") if part]
     _check(answer, parts)
-    path = "/".join(parts)
-    if path == "/".join(part for part in cgroups_path.split("/") if part):
-        return None
-    return "/" + path if cgroups_path.startswith("/") else path
+    is_absolute = answer.startswith("/") or cgroups_path.startswith("/")
+    path = "/" * is_absolute + "/".join(parts)
+    own = "/" * cgroups_path.startswith("/") + "/".join(p for p in cgroups_path.split("/") if p)
+    return None if path == own else path
 
 
 def _normal_unit(answer: str, cgroups_path: str) -> "Optional[str]":

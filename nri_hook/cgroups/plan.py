@@ -108,8 +108,8 @@ def plan(
     guard: str,
     leave_parent: bool,
     started: bool = False,
-) -> Placement:
-    """Plan the move of `pid` to where `answer` says; nothing is changed.
+) -> "Optional[Placement]":
+    """Plan the move of `pid` to where `answer` says; None if it is there. Nothing is changed.
 
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
     has the same form. claim: the name of the container's record. guard: as for
@@ -121,6 +121,8 @@ def plan(
         placement = _plan_unit(pid, membership, answer, claim, mounted)
     else:
         placement = _plan_folders(pid, membership, cgroups_path, answer, claim, mounted)
+    if not placement.steps:
+        return None
     placement.guard = guard
     for step in placement.steps if not started else ():
         _check_old(step, pid)
@@ -154,19 +156,19 @@ class Parents:
 def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
     """Plan what is above the place of a container that is not there yet; nothing is changed.
 
-    cgroups_path: of its config, `answer` has the same form. Raises Left or Refused.
+    cgroups_path: of its config, `answer` has the same form. Raises Refused.
     """
     unit = places.is_unit(cgroups_path)
-    if not unit and not cgroups_path.startswith("/"):
-        raise Left(f"{cgroups_path!r} is below a cgroup that only the runtime knows")
-    old, new = (_cgroup(path) for path in (cgroups_path, answer))
-    if (new + "/").startswith(old + "/"):
-        raise Refused(f"{new} lies inside the container's present cgroup {old}")
+    is_below_base = not unit and not cgroups_path.startswith("/")
+    if is_below_base:
+        _check_base(cgroups_path, answer, leave_parent)
+    old_path, new_path = (_absolute(path) for path in (cgroups_path, answer))
+    if not is_below_base and (new_path + "/").startswith(old_path + "/"):
+        raise Refused(f"{new_path} lies inside the container's present cgroup {old_path}")
     found = Parents()
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
-        if not hierarchy.reaches(old) or not hierarchy.reaches(new):
-            raise Left(f"{new} is outside of what is mounted at {hierarchy.mount}")
-        step = Step(hierarchy, old, new)
+        new = hierarchy.absolute(new_path)
+        step = Step(hierarchy, hierarchy.absolute(old_path), new)
         _check_new(step)
         if not leave_parent:
             _check_limits(step)
@@ -177,7 +179,20 @@ def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
     return found
 
 
-def _cgroup(cgroups_path: str) -> str:
+def _check_base(cgroups_path: str, answer: str, leave_parent: bool) -> None:
+    """Raise Refused if the answer cannot be followed without knowing where the runtime puts a
+    relative path. It is refused and not left: whoever asks for the container chooses its path."""
+    if not answer.startswith("/"):
+        raise Refused(f"only the runtime knows what {answer!r} is below, expected an absolute one")
+    if not leave_parent:
+        raise Refused(
+            f"only the runtime knows which parent is left, since {cgroups_path!r} is relative,"
+            ' expected an absolute one, or "leaveParent": true'
+        )
+
+
+def _absolute(cgroups_path: str) -> str:
+    """A cgroupsPath of any form as one that begins with a slash."""
     if places.is_unit(cgroups_path):
         from nri_hook.cgroups import systemd
 
@@ -195,17 +210,24 @@ def _plan_folders(
     mounted: "dict[str, Hierarchy]",
 ) -> Placement:
     steps = []
+    found = False
     for place in places.own_places(cgroups_path, membership):
         hierarchy = mounted.get(place.hierarchy)
         if hierarchy is None or not hierarchy.reaches(place.cgroup()):
             continue
-        target = place.with_path("/" + answer.strip("/")).cgroup()
+        found = True
+        if places.leaves_base(answer, cgroups_path):
+            target = hierarchy.absolute(answer)
+        else:
+            target = place.with_path("/" + answer.strip("/")).cgroup()
+        if target == place.cgroup():
+            continue
         if (target + "/").startswith(place.cgroup() + "/"):
             raise Refused(f"{target} lies inside the container's present cgroup {place.cgroup()}")
         if not hierarchy.reaches(target):
             raise Left(f"{target} is outside of what is mounted at {hierarchy.mount}")
         steps.append(Step(hierarchy, place.cgroup(), target))
-    if not steps:
+    if not found:
         raise Left("none of its cgroups is mounted here")
     return Placement(pid, steps, claim)
 

@@ -13,6 +13,8 @@ MENDS = {
     "containers on cgroupfs.",
     r'expected "leaveParent": true': "If the container may leave that limit, say so in the "
     "plugin's entry of the configuration; else have the plugin answer a place below that parent.",
+    r'expected an absolute one, or "leaveParent"': "Give the engine an absolute cgroup parent "
+    "(podman --cgroup-parent /NAME), or say so in the plugin's entry of the configuration.",
     r'"onLeft": "fail"': "Remove the cause that it names, or take onLeft out of the plugin's entry "
     "if the container may start where it is.",
     r"is occupied by|holds the cgroup|is taken by the container|is a scope already": "Somebody "

@@ -62,6 +62,8 @@ class Subject:
         found = plan.plan(
             self.pid, membership, self.cgroups_path, path, "", "", leave_parent, started=True
         )
+        if found is None:
+            return None
         try:
             return preview.changes(found, self.bundle)
         except OSError as error:

@@ -111,17 +111,18 @@ class Policy:
         return self.prefix + wanted.name
 
     def place(self, wanted: Class, cgroups_path: str) -> str:
-        """Where a container of this class belongs, in the form of its own cgroupsPath; that very
-        path where it is there already."""
+        """Where a container of this class belongs, in the form of its own cgroupsPath.
+
+        A path is absolute, also if the container's own is not: the class has one cgroup, and none
+        below whatever whoever asks for the container has it begin at.
+        """
         parent = self.parent(wanted)
         if places.is_unit(cgroups_path):
             return ":".join([f"{parent}.slice", *cgroups_path.split(":")[1:]])
         parts = [part for part in cgroups_path.split("/") if part]
-        if len(parts) > 1 and parts[0] == parent:
-            return cgroups_path
         if len(parts) > 1 and parts[0] in map(self.parent, self.classes.values()):
             parts = parts[1:]
-        return "/" * cgroups_path.startswith("/") + "/".join([parent, *parts])
+        return "/" + "/".join([parent, *parts])
 
     def _class(self, conf: Conf, key: str) -> "Optional[Class]":
         name = conf.text(key)
@@ -166,32 +167,24 @@ def _make_parent(policy: Policy, wanted: Class, request: skel.Request) -> "list[
             raise Left("systemd's cgroup manager is followed on cgroup v2 alone")
         return _make_slice(f"{policy.parent(wanted)}.slice", wanted, mounted[hierarchies.V2])
     if has_pid:
-        bases = {place.hierarchy: place.base for place in places.own_places(path, membership)}
+        own = {place.hierarchy for place in places.own_places(path, membership)}
         if places.is_unit(path):
             raise skel.PluginError(f"cgroupsPath {path!r} names a slice, but no systemd manages it")
-    elif path.startswith("/"):
-        bases = dict.fromkeys(membership, "")
-    else:
-        raise Left("only the runtime knows what this is below")
-    return _make_folders(policy.parent(wanted), wanted, mounted, bases)
+        mounted = {name: hierarchy for name, hierarchy in mounted.items() if name in own}
+    return _make_folders(f"/{policy.parent(wanted)}", wanted, mounted)
 
 
 def _make_folders(
-    name: str,
-    wanted: Class,
-    mounted: "dict[str, hierarchies.Hierarchy]",
-    bases: "dict[str, str]",
+    path: str, wanted: Class, mounted: "dict[str, hierarchies.Hierarchy]"
 ) -> "list[NoControl]":
-    """On cgroupfs: a folder in each hierarchy that has one of the controllers."""
+    """On cgroupfs: a folder in each of these hierarchies that has one of the controllers."""
     homes = {}
-    for key, base in bases.items():
-        hierarchy, cgroup = mounted.get(key), f"{base}/{name}"
-        if hierarchy is None or not hierarchy.reaches(cgroup):
-            continue
+    for key, hierarchy in mounted.items():
+        cgroup = hierarchy.absolute(path)
         controllers = wanted.controllers(2 if key == hierarchies.V2 else 1)
         if key == hierarchies.V2:
             root = files.read(f"{hierarchy.mount}/cgroup.controllers").split()
-            controllers = [name for name in controllers if name in root]
+            controllers = [c for c in controllers if c in root]
         if set(controllers) & set(key.split(",")) or (key == hierarchies.V2 and controllers):
             homes[key] = hierarchy, cgroup, controllers
     group = Group({key: Home(key, [h.folder(cgroup)]) for key, (h, cgroup, _) in homes.items()})

@@ -113,11 +113,11 @@ def test_a_container_that_is_in_its_class(scene, node, runc):
     ("path", "answer"),
     [
         ("/a/b", "/qos-ls/a/b"),
-        ("a/b", "qos-ls/a/b"),
+        ("a/b", "/qos-ls/a/b"),
         ("//a//b/", "/qos-ls/a/b"),
         ("/qos-ls/a/b", "/qos-ls/a/b"),
-        ("//qos-ls//a/", "//qos-ls//a/"),
-        ("qos-ls/a", "qos-ls/a"),
+        ("//qos-ls//a/", "/qos-ls/a"),
+        ("qos-ls/a", "/qos-ls/a"),
         ("/qos-be/a", "/qos-ls/a"),
         ("/qos-ls", "/qos-ls/qos-ls"),
         ("/qos-lsx/a", "/qos-ls/qos-lsx/a"),
@@ -125,8 +125,8 @@ def test_a_container_that_is_in_its_class(scene, node, runc):
     ],
 )
 def test_answers(path, answer):
-    """By a request without a pid that is no `create`: in setup a relative path is below what only
-    the runtime knows, so no cgroup is made for it here, and none for a class without settings."""
+    """By a request without a pid that is no `create`: no cgroup is made, since the classes have no
+    settings."""
     conf = {"classes": {"ls": {}, "be": {}}}
     said = call("qos", "setup", conf, cgroupsPath=path, annotations=LS)
     assert (said["error"], said["cgroupsPath"]) == ("", answer)
@@ -134,15 +134,12 @@ def test_answers(path, answer):
     assert again["cgroupsPath"] == (answer if path != "/qos-ls" else "/qos-ls/qos-ls")
 
 
-def test_a_relative_path_stays_relative(scene, node, runc):
+def test_a_relative_path_leads_into_the_cgroup_of_the_class_too(scene, node, runc):
+    """It begins below runc's own cgroup, where its caller wants it, and the class does not."""
     case = Qos(scene, node, runc)
     case.create("r", LS, path=f"{scene.name}-r").check()
-    assert node.record()["cgroupsPath"] == f"{case.prefix}ls/{scene.name}-r"
-    pid = case.pid("r")
-    assert all(f"/{case.prefix}ls/" in path for path in cgroups.membership(pid).values())
-    runc.delete("r").check()
-    for folder in cgroups.named(f"{case.prefix}ls"):
-        cgroups.remove(folder)
+    assert node.record()["cgroupsPath"] == f"/{case.prefix}ls/{scene.name}-r"
+    assert case.below("r", "ls")
 
 
 def test_classes_of_containers(scene, node, runc):
@@ -316,7 +313,7 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
         wait_until(lambda: not os.path.exists(folder))
         for _ in range(600):
             folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
-            assert qos._make_folders(cgroup[1:], wanted, mounted, {name: ""}) == []
+            assert qos._make_folders(cgroup, wanted, {name: mounted[name]}) == []
             assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
             assert folders.mark_of(folder) == ""
             os.rmdir(folder)
