@@ -338,11 +338,11 @@ def test_not_its_own(scene, runc):
     for path in (f"{scene.cgroup}-elsewhere", "start-0", "/", "", "machine.slice:runc:first"):
         refused("its cgroup is not its own: .* is not where it is", path, None, pid)
     refused("its cgroup is not its own", bundle.cgroups_path, None, os.getppid())
-    refused("its cgroup is not its own", "/", {"cpu": "/", "": "/"}, -1)
+    refused("its cgroup is not its own", "/", {"cpu": "/", "": "/"}, None)
     for path in ("/..", f"{scene.cgroup}/../x", "x"):
-        refused("not below what is mounted", path, {"cpu": path}, -1)
-    refused("no cgroup yet", bundle.cgroups_path, {}, -1)
-    refused("no cgroup yet", bundle.cgroups_path, None, -1)
+        refused("not below what is mounted", path, {"cpu": path}, None)
+    refused("no cgroup yet", bundle.cgroups_path, {}, None)
+    refused("no cgroup yet", bundle.cgroups_path, None, None)
 
     guest = subprocess.Popen(["sleep", "60"])
     try:
