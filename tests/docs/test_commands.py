@@ -18,6 +18,7 @@ JSON = ("{", '"', "# /etc/nri/")
 PRINTED = {
     "README.md": ("$        nri-hook install", "$ nri-hook status"),
     "docs/plugins.md": ("plugin   latency",),
+    "docs/troubleshooting.md": ("stage=createRuntime",),
 }
 
 
