@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import conf, oci, ocihooks, payload, pluginschema, schema, strictjson
+from nri_hook import conf, ocihooks, payload, pluginschema, schema, strictjson
 from nri_hook.errors import HookError
 from nri_hook.fault import Fault, pointer
 from nri_hook.strictjson import fold
@@ -44,18 +44,10 @@ class Checked(NamedTuple):
     odd_keys: list[str]
 
 
-def check(path: str, kind: str, folders: list[str]) -> Checked:
-    """Check one file. kind: "" to tell it from the content. folders: of plugins, in order.
-
-    Raises HookError where it cannot be read, or nobody can tell what it is.
+def check(path: str, data: bytes, kind: str, folders: list[str]) -> Checked:
+    """Check the bytes of one file. kind: "" to tell it from the content. folders: of plugins, in
+    order. Raises HookError where nobody can tell what it is.
     """
-    try:
-        with open(path, "rb") as file:
-            data = strictjson.read(file.fileno(), oci.MAX_CONFIG)
-    except OSError as error:
-        raise HookError(f"cannot be read: {error.strerror}", path=path) from None
-    except strictjson.JSONError as error:
-        raise HookError(str(error), path=path) from None
     try:
         document = strictjson.loads(data)
     except strictjson.JSONError as error:

@@ -42,6 +42,10 @@ _TABLES = {
 }
 
 
+class Unclear(HookError):
+    """A configuration file names hooks_dir in a way that is not understood here."""
+
+
 class Setting:
     """A hooks_dir in a configuration file. append: its folders come after those set before it."""
 
@@ -215,12 +219,11 @@ def _files_below(folder: str) -> list[str]:
 
 
 def _text(path: str) -> str:
-    """The text of a configuration file, "" where there is none, without comment lines."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return _COMMENT.sub("", file.read())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return ""
+    """The text of a configuration file, "" where there is none, without comment lines. Raises
+    HookError."""
+    data = None if os.path.isdir(path) else files.load(path)
+    text = (data or b"").decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    return _COMMENT.sub("", text)
 
 
 def _read(path: str, table: str) -> Setting | None:
@@ -241,7 +244,7 @@ def _read(path: str, table: str) -> Setting | None:
         or '"""' in text
         or "'''" in text
     ):
-        raise HookError(
+        raise Unclear(
             f"mentions hooks_dir in a way that is not understood here, expected under [{table}]: "
             + line(list(FOLDERS if table == "engine" else FOLDERS[:1])),
             path=path,

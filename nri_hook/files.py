@@ -3,7 +3,7 @@
 import os
 import stat
 
-from nri_hook import strictjson
+from nri_hook import strictjson, trust
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -29,16 +29,30 @@ def read(path: str) -> "Optional[Found]":
 
     A link is no regular file: writing by rename would replace the link and not its target.
     """
+    if os.path.islink(path):
+        raise HookError("expected a regular file", path=path)
+    return _read(path, MAX_SIZE)
+
+
+def load(path: str, limit: int = MAX_SIZE) -> "Optional[bytes]":
+    """The bytes of the regular file at `path`, which anybody may have put there, or None.
+
+    It never waits for a FIFO, and never follows a link that others than root or we made. Raises
+    HookError, also for more than `limit` bytes.
+    """
+    found = _read(path, limit)
+    return found.data if found else None
+
+
+def _read(path: str, limit: int) -> "Optional[Found]":
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise HookError("expected a regular file", path=path)
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = trust.open_untrusted(os.path.abspath(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise HookError(f"cannot be opened: {error.strerror}", path=path) from None
     try:
-        return Found(strictjson.read(fd, MAX_SIZE), os.fstat(fd))
+        return Found(strictjson.read(fd, limit), os.fstat(fd))
     except (strictjson.JSONError, OSError) as error:
         raise HookError(f"cannot be read: {error}", path=path) from None
     finally:

@@ -10,6 +10,7 @@ just at the moment when the file is full, one may lose its line; there is no oth
 
 import errno
 import os
+import stat
 import time
 
 from nri_hook import strictjson
@@ -149,9 +150,13 @@ def _rewrite(path: str, new_path: str, line: bytes) -> None:
 
 def _lines(path: str) -> "list[bytes]":
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(fd, "rb") as file:
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "expected a regular file", path)
         # The end of a file that somebody has made larger; its first line may be half of one.
-        size = os.fstat(fd).st_size
-        file.seek(max(0, size - MAX_SIZE))
-        lines = file.read(MAX_SIZE).splitlines(keepends=True)
-    return lines[1:] if size > MAX_SIZE else lines
+        start = max(0, status.st_size - MAX_SIZE)
+        lines = os.pread(fd, MAX_SIZE, start).splitlines(keepends=True)
+    finally:
+        os.close(fd)
+    return lines[1:] if start else lines

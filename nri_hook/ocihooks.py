@@ -66,11 +66,9 @@ def names(folder: str) -> list[str]:
 
 def judge_file(path: str, stages: Sequence[str] = STAGES) -> Judgement:
     """Judge a file of a hooks folder. stages: all that the engine knows. Raises HookError."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(files.MAX_SIZE)
-    except OSError as error:
-        raise HookError(f"cannot be read: {error.strerror}", path=path) from None
+    data = files.load(path)
+    if data is None:
+        raise HookError("cannot be read: No such file or directory", path=path)
     return judge(data, stages)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nri_hook import conf, program, strictjson
+from nri_hook import conf, program, strictjson, trust
 from nri_hook.errors import HookError
 from nri_hook.fault import Fault
 from nri_hook.schema import faults_by
@@ -24,8 +24,7 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     if not conf.is_type(type):  # the configuration's own schema says so
         return [], []
     try:
-        found = program.find(str(type), folders)
-        schema, path = _load(str(type), os.path.dirname(found.path))
+        schema, path = _load(program.find(str(type), folders))
     except HookError as error:
         return [], [f"the conf of {type} was not looked into: {error}"]
     if schema is None:
@@ -39,18 +38,25 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     return [fault._replace(pointer="/conf" + fault.pointer) for fault in wrong], []
 
 
-def _load(type: str, folder: str) -> tuple[dict[str, Any] | None, str]:
-    """(the schema, its path), without a schema where there is no such file. Raises HookError."""
-    path = os.path.join(folder, type + SUFFIX)
+def _load(found: program.Program) -> tuple[dict[str, Any] | None, str]:
+    """(the schema, its path), without a schema where there is no such file. Raises HookError.
+
+    Only root may have written it: an expression in it can keep us busy for ever.
+    """
+    path = os.path.join(os.path.dirname(found.path), found.type + SUFFIX)
+    folder = found.folder or trust.Folder(os.path.dirname(path))
     try:
-        with open(path, "rb") as file:
-            schema = strictjson.loads(strictjson.read(file.fileno(), MAX_SIZE))
+        fd = folder.open_file(os.path.basename(path))
     except FileNotFoundError:
         return None, path
     except OSError as error:
         raise HookError(f"cannot be read: {error.strerror}", path=path) from None
+    try:
+        schema = strictjson.loads(strictjson.read(fd, MAX_SIZE))
     except strictjson.JSONError as error:
         raise HookError(str(error), path=path) from None
+    finally:
+        os.close(fd)
     if not isinstance(schema, dict):
         raise HookError("expected an object", path=path)
     return schema, path

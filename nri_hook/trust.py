@@ -53,6 +53,26 @@ class _Walk:
             path=self.path,
         )
 
+    def check_last(self, folder: os.stat_result) -> None:
+        """Raise HookError if strangers can make entries in the folder of the file itself: /tmp,
+        say."""
+        if folder.st_mode & 0o022:
+            raise HookError("the folder of this file may be written by others", path=self.path)
+
+
+class _UntrustedWalk(_Walk):
+    """A walk to what anybody may have written. A link to elsewhere is followed only if root or we
+    made it."""
+
+    def check(self, status: os.stat_result, what: str, name: str) -> None:
+        if stat.S_ISLNK(status.st_mode):
+            super().check(status, what, name)
+        elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o022:
+            self.sticky = True
+
+    def check_last(self, folder: os.stat_result) -> None:
+        pass
+
 
 def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the first (user_namespaces(7))."""
@@ -80,6 +100,20 @@ def open_file(path: str) -> int:
     return _go(_Walk(path), is_file=True)
 
 
+def open_untrusted(path: str) -> int:
+    """Open the regular file at the absolute `path` for reading, whoever may have written it.
+
+    What a stranger has put there cannot make us wait (a FIFO), nor lead us elsewhere (a link).
+    Returns a descriptor. Raises HookError, or OSError where it cannot be opened.
+    """
+    return _go(_UntrustedWalk(path), is_file=True)
+
+
+def open_untrusted_folder(path: str) -> int:
+    """The same for a directory: a descriptor for what is done in it (O_PATH)."""
+    return _go(_UntrustedWalk(path), is_file=False)
+
+
 class Folder:
     """A folder whose files nobody else can have written, for any number of them.
 
@@ -99,8 +133,7 @@ class Folder:
         try:
             if above:
                 self._walk.check(os.fstat(folder), "folder", os.path.basename(path))
-            if os.fstat(folder).st_mode & 0o022:  # /tmp, say
-                raise HookError("the folder of this file may be written by others", path=path)
+            self._walk.check_last(os.fstat(folder))
         finally:
             os.close(folder)
 
@@ -134,8 +167,8 @@ def _go(walk: _Walk, is_file: bool) -> int:
             name = parts.pop(0)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             last = is_file and not parts
-            if last and os.fstat(folder).st_mode & 0o022:
-                raise HookError("the folder of this file may be written by others", path=path)
+            if last:
+                walk.check_last(os.fstat(folder))
             if stat.S_ISLNK(status.st_mode):
                 walk.check(status, "link", name)
                 links += 1
@@ -145,6 +178,8 @@ def _go(walk: _Walk, is_file: bool) -> int:
                 if target.startswith("/"):
                     folder = _enter(folder, "/")
                 parts = _parts(target) + parts
+            elif last and not stat.S_ISREG(status.st_mode):  # to open a device may do something
+                raise HookError("expected a regular file", path=path)
             elif last:
                 return _open_regular(walk, folder, name)
             else:
@@ -169,7 +204,12 @@ def _enter(folder: int, name: str) -> int:
 
 def _open_regular(walk: _Walk, folder: "Optional[int]", name: str) -> int:
     # O_NONBLOCK: a fifo in the place of the file must not hold the hook.
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        raise HookError("expected a regular file", path=walk.path) from None
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import conf, documents, options, program
+from nri_hook import conf, documents, files, options, program
 from nri_hook.checks import owners
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
@@ -59,7 +59,8 @@ class Chain:
         try:
             self.entries = conf.load(folder)
         except HookError as error:
-            yield Finding(FAIL, "configuration", str(error), f"nri-hook validate {error.path}")
+            mend = f"nri-hook validate {shlex.quote(error.path)}"
+            yield Finding(FAIL, "configuration", str(error), mend)
             return
         for path in paths:
             yield Finding(OK, "configuration", path)
@@ -168,9 +169,13 @@ def _file(path: str, folders: list[str]) -> Iterator[Finding]:
         yield Finding(FAIL, "configuration", unsafe.what, unsafe.mend)
     mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
     try:
-        checked = documents.check(path, documents.CONFIGURATION, folders)
+        data = files.load(path)
+        if data is None:
+            return  # it has gone meanwhile
+        checked = documents.check(path, data, documents.CONFIGURATION, folders)
     except HookError as error:
-        yield Finding(FAIL, "configuration", str(error), mend)
+        if not unsafe:
+            yield Finding(FAIL, "configuration", str(error), mend)
         return
     for fault in checked.faults:
         yield Finding(FAIL, "configuration", f"{path}: {fault}", mend)

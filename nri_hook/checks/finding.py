@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from typing import NamedTuple
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -15,3 +18,12 @@ class Finding(NamedTuple):
     check: str
     what: str
     mend: str = ""
+
+
+def removal(path: str) -> str:
+    """The command that removes what is there."""
+    try:
+        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        is_folder = False
+    return f"{'rm -r' if is_folder else 'rm'} {shlex.quote(path)}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nri_hook import init, record
+from nri_hook import init, journal, record
 from nri_hook.cgroups import hierarchies
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 from nri_hook.options import Options
 
@@ -48,11 +49,11 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
             todo = what_to_do(document, path)
             drift = _drift(document) if todo == "keep" else None
         except HookError as error:
-            yield Finding(FAIL, "records", str(error), f"rm {shlex.quote(path)}")
+            yield Finding(FAIL, "records", str(error), removal(path))
             continue
         except (OSError, KeyError, TypeError, ValueError) as error:
             what = f"{path}: no record of ours: {error!r}"
-            yield Finding(FAIL, "records", what, f"rm {shlex.quote(path)}")
+            yield Finding(FAIL, "records", what, removal(path))
             continue
         stale.setdefault(todo, []).append(name)
         if drift:
@@ -65,12 +66,29 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
         what = f"{folder}: {count} {WORDS[todo]}: {named}"
         yield Finding(WARN, "records", what, f"nri-hook gc{flag}")
     yield Finding(OK, "records", f"{folder}: {kept} of containers that are there")
+    yield from _logs(folder)
+
+
+def _logs(folder: str) -> Iterator[Finding]:
+    """What is in the place of a log and cannot be one."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.endswith((journal.SUFFIX, journal.CUT)) and not _is_file(path):
+            what = f"{path}: expected a regular file, so no log of this container is kept"
+            yield Finding(FAIL, "records", what, removal(path))
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:  # removed meanwhile
+        return True
 
 
 def _is_locked(path: str) -> bool:
     """Whether a hook is at work on the container just now."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -93,7 +111,7 @@ def _unusable(folder: str) -> tuple[str, str] | None:
             return None
         return f"{folder}: cannot be made, {above} cannot be written", _writable(above)
     if not os.path.isdir(folder):
-        return f"{folder}: is no folder", f"rm {quoted}"
+        return f"{folder}: is no folder", removal(folder)
     status = os.stat(folder)
     if status.st_uid != os.geteuid():
         what = f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}"

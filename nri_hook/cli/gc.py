@@ -47,7 +47,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Go through the records; 1 where something could not be finished. Raises HookError."""
-    folder = os.path.abspath(record.folder(options.Options(state_dir=args.state_dir)))
+    path = os.path.abspath(record.folder(options.Options(state_dir=args.state_dir)))
+    folder = state.checked(path)
     os.chdir("/")  # where plugins run
     failures = 0
     for name in record.names(folder):
@@ -58,11 +59,17 @@ def run(args: argparse.Namespace) -> int:
             print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
     # A record that cannot be read may know of any cgroup.
     found = [] if failures else leftovers.cgroups(folder)
-    for path, says, remove in [*found, *leftovers.logs(folder)]:
+    errors: list[Exception] = []
+    for path, says, remove in [*found, *leftovers.logs(folder, errors)]:
         print(printable(f"{path}: {says}"), flush=True)
-        if not args.dry_run:
-            remove()
-    return 1 if failures else 0
+        try:
+            if not args.dry_run:
+                remove()
+        except HookError as error:
+            errors.append(error)
+    for reason in map(state.reason, errors):
+        print(printable(f"nri-hook gc: {reason}"), file=sys.stderr)
+    return 1 if failures or errors else 0
 
 
 def _collect(folder: str, name: str, args: argparse.Namespace) -> int:

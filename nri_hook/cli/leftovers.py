@@ -47,15 +47,19 @@ def cgroups(folder: str) -> list[Leftover]:
     return found
 
 
-def logs(folder: str) -> Iterator[Leftover]:
-    """The logs of containers that have ended."""
+def logs(folder: str, errors: list[Exception]) -> Iterator[Leftover]:
+    """The logs of containers that have ended. errors: for those that cannot be read."""
     records = record.names(folder)
     for name in journal.names(folder):
         if name in records or (name.endswith(SETUP) and _of_id(name, records)):
             continue
         path = os.path.join(folder, name + journal.SUFFIX)
-        if _is_over(path):
-            yield path, "the log of a container that is gone: removing it", _remover(folder, name)
+        try:
+            if _is_over(path):
+                says = "the log of a container that is gone: removing it"
+                yield path, says, _remover(folder, name)
+        except OSError as error:
+            errors.append(error)
 
 
 def _remover(folder: str, name: str) -> Callable[[], object]:
@@ -97,8 +101,8 @@ def _is_over(path: str) -> bool:
     try:
         entries = journal.read(path)
         age = time.time() - os.lstat(path).st_mtime
-    except OSError:  # no log of ours; or only what a killed hook was writing
-        return not os.path.lexists(path)
+    except FileNotFoundError:  # there is only what a killed hook was writing
+        return True
     return age > LOG_SECONDS or (bool(entries) and _is_ordinary(entries[-1]))
 
 

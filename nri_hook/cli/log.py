@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import journal
 from nri_hook.cli import mends, screen, state
-from nri_hook.errors import HookError
+from nri_hook.errors import HookError, printable
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
@@ -63,8 +63,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show what the command line asks for. Raises HookError."""
-    entries = invocations(state.folder(args), args.id)
+    """Show what the command line asks for; 1 if a log cannot be read. Raises HookError."""
+    entries, failures = invocations(state.folder(args), args.id)
     if args.payload:
         sys.stdout.write(payload(entries) + "\n")
     elif args.json:
@@ -72,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         for entry in entries:
             _show(entry)
-    return 0
+    return 1 if failures else 0
 
 
-def invocations(folder: str, wanted: str | None) -> list[dict[str, Any]]:
+def invocations(folder: str, wanted: str | None) -> tuple[list[dict[str, Any]], int]:
     """The invocations for one container, or the last for all, the oldest first; see
-    journal.append(). Raises HookError where the wanted one has none."""
+    journal.append(). And the number of logs that cannot be read, each with a line on stderr.
+    Raises HookError where the wanted one has none."""
     try:
         names = journal.names(folder)
     except FileNotFoundError:
@@ -85,12 +86,21 @@ def invocations(folder: str, wanted: str | None) -> list[dict[str, Any]]:
     paths = [os.path.join(folder, n + journal.SUFFIX) for n in state.listed(names, wanted)]
     if wanted is None:
         paths = sorted(paths, key=_changed)[-MANY:]
-    entries = [entry for path in paths for entry in _read(path)]
+    entries = []
+    failures = 0
+    for path in paths:
+        try:
+            entries += journal.read(path)
+        except FileNotFoundError:  # removed meanwhile
+            pass
+        except OSError as error:
+            failures += 1
+            print(printable(f"nri-hook log: {path}: {error.strerror}"), file=sys.stderr)
     entries.sort(key=lambda entry: entry["time"])
     if wanted is None:
-        return entries[-MANY:]
+        return entries[-MANY:], failures
     id = state.pick(wanted, (entry["container"] for entry in entries))
-    return [entry for entry in entries if entry["container"] == id]
+    return [entry for entry in entries if entry["container"] == id], failures
 
 
 def payload(entries: list[dict[str, Any]]) -> str:
@@ -101,13 +111,6 @@ def payload(entries: list[dict[str, Any]]) -> str:
         if "payloadBytes" in entry:
             raise HookError(f"the payload had {entry['payloadBytes']} bytes, too many to be kept")
     raise HookError("no payload is kept, expected a create that failed after a plugin was called")
-
-
-def _read(path: str) -> list[dict[str, Any]]:
-    try:
-        return journal.read(path)
-    except FileNotFoundError:  # removed meanwhile
-        return []
 
 
 def _changed(path: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from nri_hook import options, record
+from nri_hook import options, record, trust
 from nri_hook.errors import HookError
 
 if TYPE_CHECKING:
@@ -22,8 +22,19 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def folder(args: argparse.Namespace) -> str:
-    """Where the state folder is, or would be; nothing is made."""
-    return os.path.abspath(record.place(options.Options(state_dir=args.state_dir)))
+    """Where the state folder is, or would be; nothing is made. Raises HookError if others than
+    root could have written what is in it."""
+    return checked(os.path.abspath(record.place(options.Options(state_dir=args.state_dir))))
+
+
+def checked(path: str) -> str:
+    """The same state folder, if root alone (without root: the user too) can have filled it, or it
+    is not there. Raises HookError."""
+    try:
+        trust.Folder(path)
+    except OSError:  # whoever reads it will see
+        pass
+    return path
 
 
 def listed(names: Iterable[str], wanted: str | None) -> list[str]:
@@ -48,5 +59,5 @@ def reason(error: Exception) -> str:
     if isinstance(error, HookError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"

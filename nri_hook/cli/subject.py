@@ -19,12 +19,12 @@ from nri_hook import (
     strictjson,
 )
 from nri_hook.cgroups import hierarchies, places, plan, preview
+from nri_hook.cli import given, state
 from nri_hook.errors import HookError, UsageError
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.preview import Change
 
-MAX_SIZE = 64 << 20
 # What a plugin is tried with where nothing else is given.
 EXAMPLE = {"linux": {"cgroupsPath": "/default/redis", "resources": {}}}
 
@@ -70,9 +70,9 @@ class Subject:
             raise HookError(f"cannot be looked at: {error.strerror}", path=error.filename) from None
 
     def _read(self, path: str) -> dict[str, Any]:
+        data = given.load(path)
         try:
-            with open(path, "rb") as file:
-                document = strictjson.loads(strictjson.read(file.fileno(), MAX_SIZE))
+            document = strictjson.loads(data)
         except strictjson.JSONError as error:
             raise HookError(str(error), path=path) from None
         fault = schema.explain("payload", document)
@@ -92,7 +92,7 @@ class Subject:
         if config is None:
             raise HookError("there is none, expected a bundle", path=path)
         self.bundle = oci.Bundle(folder, config)
-        known = _record_of(folder, record.place(chosen))
+        known = _record_of(folder, state.checked(record.place(chosen)))
         id = known.get("id") or os.path.basename(folder)
         self.pid = pid or known.get("pid") or 0
         membership = {}

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nri_hook import conf, documents
-from nri_hook.cli import flags
+from nri_hook.cli import flags, given
 from nri_hook.errors import HookError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     checked, unread = [], []
     for path in paths:
         try:
-            checked.append(documents.check(path, kind, chosen.plugin_path()))
+            checked.append(documents.check(path, given.load(path), kind, chosen.plugin_path()))
         except HookError as error:
             unread.append(error)
     if args.json:

@@ -200,7 +200,7 @@ def test_a_file_that_cannot_be_read(write):
     assert done.out == f"{good}: well-formed result\n"
     assert done.err.splitlines() == [
         "nri-hook validate: /no/such: cannot be read: No such file or directory",
-        "nri-hook validate: /: cannot be read: Is a directory",
+        "nri-hook validate: /: expected a regular file",
     ]
 
 
