@@ -32,7 +32,11 @@ def add_parser(commands: Commands) -> None:
         "go before.",
         allow_abbrev=False,
     )
-    parser.add_argument("--plugin", metavar="PATH", help="one plugin alone, an executable or .py")
+    parser.add_argument(
+        "--plugin",
+        metavar="PATH",
+        help="one plugin alone, an executable or .py; as root none that others could have written",
+    )
     parser.add_argument("--conf", metavar="JSON", help="with --plugin: what it gets as its conf")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--request", metavar="FILE", help="a payload, as `nri-hook log` has them")
@@ -94,7 +98,8 @@ class Trial:
 
 
 class One(Trial):
-    """One plugin by its path, whoever may write it; that is only warned of."""
+    """One plugin by its path. Whoever may write it, a user is only warned of that; root executes
+    nothing that others could have written."""
 
     def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
         super().__init__()
@@ -108,6 +113,10 @@ class One(Trial):
         try:
             self.program.check()
         except HookError as error:
+            if os.geteuid() == 0:
+                raise HookError(
+                    f"{error.args[0]}, so it is not run", plugin=error.plugin, path=error.path
+                ) from None
             self.warning = f"the hook would not run it: {error}"
 
     def run(self, request: dict[str, Any], deadline: float) -> None:

@@ -123,7 +123,8 @@ READERS = {
     f"{RECORD}.log": [f"log {STATE}", f"log one {STATE}", f"gc {STATE}"],
     "conf/conf.json": [f"validate {PLACES}", INVOKE],
     "conf/resource.d/a.conf": [f"validate {PLACES}", INVOKE],
-    "plugins/quiet": [f"validate {PLACES}", INVOKE],
+    "plugins/quiet": [f"validate {PLACES}", INVOKE, f"{INVOKE} --plugin DIR/plugins/quiet"],
+    "plugins/quiet.py": [f"{INVOKE} --plugin DIR/plugins/quiet.py"],
     "plugins/quiet.schema.json": [f"validate {PLACES}"],
     "request.json": ["validate DIR/request.json", f"{INVOKE} --request DIR/request.json"],
     "bundle/config.json": [

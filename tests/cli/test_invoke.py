@@ -1,5 +1,7 @@
 """`nri-hook invoke`: what it shows of calls, and of moves that it does not make."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -7,9 +9,11 @@ import subprocess
 import pytest
 from support import cgroups
 from support.node import command
+from support.users import as_user
 from test_move import KMSG, NOTHING, rule
 
 from nri_hook import schema
+from nri_hook.cli import main
 
 pytestmark = pytest.mark.once
 MIB = 1 << 20
@@ -147,16 +151,25 @@ def test_what_the_hook_would_say(node, invoke):
     assert found["failure"].startswith(f"plugin some: {plugin.path}: killed: no answer within 0.")
 
 
-def test_a_plugin_that_others_may_write_is_called_with_a_warning(node, invoke):
-    """Who names it means it; the hook would not run it."""
-    plugin = node.plugin("some")
-    os.chmod(plugin.path, 0o775)
-    found = invoke("--plugin", plugin.path)
-    why = f"plugin some: {plugin.path}: file some may be written by others (mode 0775)"
+def test_a_plugin_that_others_may_write(node, invoke):
+    """Root executes nothing that others could have written; who is not root is warned that the
+    hook would not run it."""
+    path = node.executable("some", "#!/bin/sh\ncat >/dev/null\necho {}\n")
+    os.chmod(path, 0o775)
+    why = f"plugin some: {path}: file some may be written by others (mode 0775)"
+    done = invoke.call("--plugin", path)
+    assert (done.status, done.err) == (1, f"nri-hook invoke: {why}, so it is not run\n")
+    node.configure("some")
+    assert invoke(status=1)["failure"] == why
+
+    def call():
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            main(["invoke", "--json", "--plugin", path])
+        return json.loads(out.getvalue())
+
+    found = as_user(12345, call)
     assert found["warning"] == f"the hook would not run it: {why}"
     assert one(found)["verdict"] == "good"
-    node.configure(plugin)
-    assert invoke(status=1)["failure"] == why
 
 
 @pytest.mark.parametrize(
