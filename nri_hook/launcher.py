@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import glob
 import importlib.util
 import os
 import re
@@ -152,6 +153,14 @@ def read(data: bytes) -> tuple[str, list[str]]:
     except (IndexError, ValueError, SyntaxError) as error:
         raise HookError(f"is no launcher as `nri-hook install` writes it: {error}") from None
     return python, paths
+
+
+def libraries(python: str) -> list[str]:
+    """The directories that the interpreter `python` may import its standard library from, as far
+    as can be told without running it."""
+    prefix = glob.escape(os.path.dirname(os.path.dirname(os.path.realpath(python))))
+    found = glob.glob(f"{prefix}/lib*/python3*") + glob.glob(f"{prefix}/lib*/python3*/lib-dynload")
+    return sorted(path for path in found if os.path.isdir(path))
 
 
 def _template() -> bytes:

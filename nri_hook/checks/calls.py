@@ -18,12 +18,13 @@ CHECK = "registration"
 class Call(NamedTuple):
     """One hook of ours. where: a hook file, or a place in a config.json. stages: those that it is
     registered for. hook: path, args, env, timeout, as the runtime specification has them. when: its
-    conditions, as oci-hooks(5) has them."""
+    conditions, as oci-hooks(5) has them. trusted: whether only root can have written it."""
 
     where: str
     stages: list[str]
     hook: dict[str, Any]
     when: dict[str, Any]
+    trusted: bool
 
     @property
     def launcher(self) -> str:
@@ -48,10 +49,10 @@ class Call(NamedTuple):
         return True
 
 
-def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
+def of_bundle(config: hookfile.BundleConfig, path: str, trusted: bool) -> list[Call]:
     """The hooks of ours in the config.json at `path`."""
     return [
-        Call(f"{path}: /hooks/{stage}/{n}", [stage], hook, {"always": True})
+        Call(f"{path}: /hooks/{stage}/{n}", [stage], hook, {"always": True}, trusted)
         for stage, hooks in config.hooks.items()
         for n, hook in enumerate(hooks or [])
         if hookfile.is_nri_hook(hook)
@@ -59,8 +60,8 @@ def of_bundle(config: hookfile.BundleConfig, path: str) -> list[Call]:
 
 
 def command(calls: list[Call], bundle: str = "") -> str:
-    """The command that makes these hooks anew, with the flags of the first that can be read.
-    bundle: its folder, if they are of one."""
+    """The command that makes these hooks anew, with the flags of the first that can be read, and
+    that no stranger has written. bundle: its folder, if they are of one."""
     words = [hookfile.NAME, "install"]
     folders = {os.path.dirname(call.where) for call in calls}
     if bundle:
@@ -69,13 +70,14 @@ def command(calls: list[Call], bundle: str = "") -> str:
         words += ["--engine", "podman"]
     elif engines.HOOKS_DIR not in folders and len(folders) == 1:
         words += ["--hooks-dir", *folders]
-    path = calls[0].launcher if calls else launcher.DEFAULT
+    known = [call for call in calls if call.trusted]
+    path = known[0].launcher if known else launcher.DEFAULT
     if path != launcher.DEFAULT:
         words += ["--launcher", path]
-    readable = [call.words for call in calls if call.is_readable()]
-    if calls and not readable:
+    readable = [call.words for call in known if call.is_readable()]
+    if known and not readable:
         return f"{shlex.join(words)}, with the flags that it had"
-    return shlex.join(words + (readable[0] if calls else []))
+    return shlex.join(words + (readable[0] if known else []))
 
 
 def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ Everybody's files, since one that an engine refuses stops all containers.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from nri_hook import engines, hookfile, ocihooks
 from nri_hook.checks import calls, owners, programs
 from nri_hook.checks.calls import Call
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 
 CHECK = "hook files"
@@ -48,9 +49,12 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
             if name == "CRI-O" and engines.has_crio():
                 folders, suffers = engines.crio_folders(), "CRI-O does not start"
                 found.append(Engine(name, folders, ocihooks.STAGES, "[crio.runtime]", suffers))
+        except engines.Unclear as error:
+            mend = f"write that line into {shlex.quote(error.path)}"
+            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
         except HookError as error:
-            path = error.path
-            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", f"write that line into {path}"))
+            mend = f"ls -lL {shlex.quote(error.path)}"
+            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
         except OSError as error:
             what = f"{name}: {error.filename}: {error.strerror}"
             wrong.append(Finding(FAIL, CHECK, what, "run this command as root, with root's HOME"))
@@ -76,7 +80,8 @@ class Folders:
             try:
                 names = ocihooks.names(folder)
             except HookError as error:
-                yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", f"ls -ld {folder}")
+                mend = f"ls -ld {shlex.quote(folder)}"
+                yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", mend)
                 continue
             count = "no file" if not names else f"{len(names)} file" + "s" * (len(names) > 1)
             there = count if os.path.isdir(folder) else "not there"
@@ -94,10 +99,11 @@ class Folders:
         try:
             judgement = self._judge(path, engine)
         except HookError as error:
-            yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", f"rm {path}")
+            yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", removal(path))
             return
         call = self._call(path, engine)
-        mend = calls.command([call]) if call else f"mend it, or mv {path} {path}.off"
+        quoted, aside = shlex.quote(path), shlex.quote(path + ".off")
+        mend = calls.command([call]) if call else f"mend it, or mv {quoted} {aside}"
         for fault in judgement.faults:
             yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", mend)
         for doubt in judgement.doubts:
@@ -120,6 +126,7 @@ class Folders:
             stages if isinstance(stages, list) else [],
             document["hook"],
             when if isinstance(when, dict) else {},
+            owners.judge(path) is None,
         )
 
     def _judge(self, path: str, engine: Engine) -> ocihooks.Judgement:
@@ -146,5 +153,5 @@ def unread(engines_here: list[Engine]) -> Iterator[Finding]:
                 FAIL,
                 CHECK,
                 f"{folder}: hook files of nri-hook where no engine reads them: {', '.join(names)}",
-                "; or ".join(expected) or f"rm {folder}/{hookfile.PREFIX}*",
+                "; or ".join(expected) or f"rm {shlex.quote(folder)}/{hookfile.PREFIX}*",
             )

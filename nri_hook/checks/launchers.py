@@ -20,43 +20,47 @@ PACKAGE_FILE = "/nri_hook/__init__.py"
 
 class Launcher:
     """One launcher. install: the command that writes it anew. package: the folder of the nri_hook
-    that it runs, "" where nobody can say, once check() has run. loaded: files that it loads."""
+    that it runs, "" where nobody can say, once check() has run."""
 
     def __init__(self, path: str, install: str) -> None:
         self.path = path
         self.install = install
         self.package = ""
-        self.loaded: list[str] = []
 
     def check(self) -> Iterator[Finding]:
-        """The file, its interpreter, what that imports, and who could write any of these."""
+        """The file, its interpreter, what that imports, and who could write any of these.
+
+        Nothing is executed, and no text is gone by, that others than root could have written.
+        """
+        unsafe = owners.judge(self.path)
         try:
-            found = files.read(os.path.realpath(self.path))
+            data = files.load(self.path)
         except HookError as error:
             yield Finding(FAIL, CHECK, str(error), self.install)
             return
-        if found is None:
+        if data is None:
             what = f"{self.path}: is not there, so no plugin is called, or no container starts"
             yield Finding(FAIL, CHECK, what, self.install)
             return
-        if not found.mode & 0o111:
+        if not os.stat(self.path).st_mode & 0o111:
             mend = f"chmod 0755 {shlex.quote(self.path)}"
             yield Finding(FAIL, CHECK, f"{self.path}: is not executable", mend)
         if os.statvfs(self.path).f_flag & os.ST_NOEXEC:
             what = f"{self.path}: lies where nothing can be executed (mounted noexec)"
             yield Finding(FAIL, CHECK, what, "nri-hook install --launcher PATH, elsewhere")
-        if not launcher.is_ours(found.data):
+        if unsafe:
+            yield _finding(unsafe, "it is not looked into")
+            return
+        if not launcher.is_ours(data):
             what = f"{self.path}: was not written by nri-hook install, so it is not looked into"
             yield Finding(WARN, CHECK, what)
-            yield from self._owners([self.path])
             return
         try:
-            python, folders = launcher.read(found.data)
+            python, folders = launcher.read(data)
         except HookError as error:
             yield Finding(FAIL, CHECK, f"{self.path}: {error}", self.install)
             return
         yield from self._interpreter(python, folders)
-        yield from self._owners([self.path, python, *self.loaded])
 
     def _interpreter(self, python: str, folders: list[str]) -> Iterator[Finding]:
         if not os.access(python, os.X_OK):
@@ -68,20 +72,23 @@ class Launcher:
                 self.install,
             )
             return
+        unsafe = owners.judge(python)
+        for folder in (*launcher.libraries(python), *folders):
+            unsafe = unsafe or owners.judge_folder(folder)
+        if unsafe:
+            yield _finding(unsafe, f"{python} is not run")
+            return
         try:
-            self.loaded = [file for file in launcher.verify(python, folders) if file]
+            loaded = launcher.verify(python, folders)
         except HookError as error:
             yield Finding(FAIL, CHECK, f"{self.path}: {error}", self.install)
             return
-        packages = [file for file in self.loaded if file.endswith(PACKAGE_FILE)]
+        packages = [file for file in loaded if file.endswith(PACKAGE_FILE)]
         self.package = os.path.dirname(packages[0]) if packages else ""
         yield Finding(OK, CHECK, f"{self.path}: {python} runs {self.package}")
 
-    def _owners(self, paths: list[str]) -> Iterator[Finding]:
-        """As install has it: what others may write is refused, another owner warned about."""
-        seen = set()
-        for path in paths:
-            unsafe = owners.judge(path)
-            if unsafe and unsafe.mend not in seen:
-                seen.add(unsafe.mend)
-                yield Finding(FAIL if unsafe.open else WARN, CHECK, unsafe.what, unsafe.mend)
+
+def _finding(unsafe: owners.Unsafe, consequence: str) -> Finding:
+    """As install has it: what others may write is refused, another owner warned about."""
+    level = FAIL if unsafe.open else WARN
+    return Finding(level, CHECK, f"{unsafe.what}, so {consequence}", unsafe.mend)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
 from typing import NamedTuple
 
 from nri_hook import trust
+from nri_hook.checks.finding import removal
 from nri_hook.errors import HookError
 
 
 class Unsafe(NamedTuple):
-    """what: the cause. mend: a command. open: whether anybody may write it, or only an owner who
+    """what: the cause. mend: what to do. open: whether anybody may write it, or only an owner who
     is not root."""
 
     what: str
@@ -23,34 +25,99 @@ class Unsafe(NamedTuple):
 def judge(path: str) -> Unsafe | None:
     """What is wrong where others than root could have written the file, else None.
 
-    A file that is not there is somebody else's to judge.
+    A file that is not there is somebody else's to judge. What this lets pass may be executed by its
+    path: only root can change what is on the way to it (trust.py).
     """
     try:
         os.close(trust.open_file(path))
     except HookError as error:
-        commands = mend(path)
-        return Unsafe(str(error), commands, "chmod go-w " in commands)
+        return _unsafe(error)
     except OSError:
         return None
     return None
 
 
+def judge_folder(path: str) -> Unsafe | None:
+    """The same for a directory of sys.path, with all that can be imported from it."""
+    try:
+        _check_importable(trust.Folder(path))
+    except HookError as error:
+        return _unsafe(error)
+    except OSError:
+        return None
+    return None
+
+
+def _check_importable(top: trust.Folder) -> None:
+    """Raise HookError unless only root can have written the modules in it, and all that is in the
+    packages in it."""
+    waiting, known = [top], set()
+    while waiting:
+        folder = waiting.pop()
+        known.add(folder.path)
+        with os.scandir(folder.path) as entries:
+            names = [(e.name, e.is_dir(), e.is_symlink()) for e in entries]
+        for name, is_folder, is_link in names:
+            if folder is top and not name.partition(".")[0].isidentifier():
+                continue
+            if not is_folder:
+                with contextlib.suppress(FileNotFoundError):
+                    os.close(folder.open_file(name))
+                continue
+            path = os.path.realpath(os.path.join(folder.path, name))
+            if path not in known:
+                waiting.append(trust.Folder(path) if is_link else folder.inner(name))
+
+
 def mend(path: str) -> str:
-    """The command that takes the file, and the folders above it, out of the hands of others."""
-    commands = []
-    for place in _places(path):
-        try:
-            status = os.lstat(place)
-        except OSError:
-            continue
-        if status.st_uid not in (0, os.geteuid()):
-            commands.append(f"chown -h root: {shlex.quote(place)}")
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o022:
-            # In a sticky folder others may at least not replace what is root's, below a folder.
-            if not sticky or place == os.path.dirname(path):
-                commands.append(f"chmod go-w {shlex.quote(place)}")
-    return " && ".join(commands) or f"namei -l {shlex.quote(path)}"
+    """How to take the file, and the directories above it, out of the hands of others.
+
+    Its content stays untrusted until somebody has looked at it: a chown alone would make of a
+    stranger's text one of root's.
+    """
+    commands = [command for place in _places(path) for command in _commands(place, path)]
+    if not commands:
+        return f"namei -l {shlex.quote(path)}" if os.path.isfile(path) else removal(path)
+    look = f"look at {shlex.quote(path)}, which others could have written"
+    return f"{look}, then {' && '.join(commands)}"
+
+
+def _unsafe(error: HookError) -> Unsafe:
+    open = any(_is_open(place, error.path) for place in _places(error.path))
+    return Unsafe(str(error), mend(error.path), open)
+
+
+def _commands(place: str, path: str) -> list[str]:
+    """What makes root's of one of the places on the way to a file; FILE stands for a copy of it
+    that root trusts."""
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return []
+    quoted = shlex.quote(place)
+    is_foreign = status.st_uid not in (0, os.geteuid())
+    if is_foreign and stat.S_ISREG(status.st_mode):
+        mode = 0o755 if status.st_mode & 0o111 else 0o644
+        return [f"install -o root -g root -m {mode:04o} FILE {quoted}"]
+    if is_foreign and stat.S_ISLNK(status.st_mode):
+        return [f"ln -sfnT FILE {quoted}"]
+    commands = [f"chown -h root: {quoted}"] if is_foreign else []
+    if _is_open(place, path):
+        commands.append(f"chmod go-w {quoted}")
+    return commands
+
+
+def _is_open(place: str, path: str) -> bool:
+    """Whether others may write a place on the way to a file."""
+    try:
+        mode = os.lstat(place).st_mode
+    except OSError:
+        return False
+    if stat.S_ISLNK(mode) or not mode & 0o022:
+        return False
+    # In a sticky folder others may at least not replace what is root's, below a folder.
+    is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    return not is_sticky or place == os.path.dirname(path)
 
 
 def _places(path: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nri_hook import engines, hookfile
+from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 
 RUNTIMES = ("runc", "crun")
@@ -21,11 +23,11 @@ NEEDED = hookfile.STAGES
 def check(is_hybrid: bool) -> Iterator[Finding]:
     """What is said of the runtimes, then of the engines. is_hybrid: whether v1 controllers and a
     v2 mount stand side by side."""
-    found = [name for name in RUNTIMES if shutil.which(name)]
+    found = [name for name in RUNTIMES if _find(name)]
     if not found:
         yield Finding(FAIL, "runtime", "no runc and no crun in $PATH", "apt-get install runc")
     for name in found:
-        yield _runtime(name)
+        yield _not_run("runtime", name) or _runtime(name)
     if "crun" in found and is_hybrid:
         yield Finding(
             WARN,
@@ -33,15 +35,15 @@ def check(is_hybrid: bool) -> Iterator[Finding]:
             "crun refuses hybrid cgroups: v1 controllers beside a v2 mount",
             "use runc, or boot with systemd.unified_cgroup_hierarchy=1",
         )
-    podman = shutil.which("podman")
+    podman = _find("podman")
     if podman and podman_version():
         yield Finding(OK, "engine", f"podman {podman_version()} at {podman}")
     elif podman:
-        what = f"{podman} does not even say its version"
-        yield Finding(FAIL, "engine", what, "podman --version, and mend what it complains about")
+        yield _not_run("engine", "podman") or _silent(podman)
     crio = _first_line("crio", "--version")
     if crio or engines.has_crio():
-        yield Finding(OK, "engine", f"CRI-O: {crio or 'its configuration, no program in $PATH'}")
+        what = f"CRI-O: {crio or 'its configuration, no program in $PATH'}"
+        yield _not_run("engine", "crio") or Finding(OK, "engine", what)
     if not podman and not engines.has_crio():
         yield Finding(OK, "engine", "no podman and no CRI-O: runc and crun by their bundles alone")
 
@@ -51,6 +53,30 @@ def podman_version() -> str:
     """Such as "4.3.1"; "" where there is no podman, or none that works."""
     found = re.search(r"\d+(\.\d+)+", _first_line("podman", "--version"))
     return found[0] if found else ""
+
+
+def _find(name: str) -> str:
+    """The absolute path of a program in $PATH, "" if there is none."""
+    path = shutil.which(name)
+    return os.path.abspath(path) if path else ""
+
+
+def _judge(name: str) -> owners.Unsafe | None:
+    path = _find(name)
+    return owners.judge(path) if path else None
+
+
+def _not_run(check: str, name: str) -> Finding | None:
+    """What is said of a program that others than root could have written."""
+    unsafe = _judge(name)
+    if unsafe is None:
+        return None
+    return Finding(FAIL, check, f"{unsafe.what}, so it is not run", unsafe.mend)
+
+
+def _silent(podman: str) -> Finding:
+    what = f"{podman} does not even say its version"
+    return Finding(FAIL, "engine", what, "podman --version, and mend what it complains about")
 
 
 def _runtime(name: str) -> Finding:
@@ -79,15 +105,19 @@ def _cgroups(features: dict[str, Any]) -> list[str]:
     return [f"cgroups {', '.join(kinds)}"] if kinds else []
 
 
-def _first_line(*command: str) -> str:
-    return _output(*command).partition("\n")[0].strip()
+def _first_line(name: str, *args: str) -> str:
+    return _output(name, *args).partition("\n")[0].strip()
 
 
-def _output(*command: str) -> str:
-    """The standard output of a command that went well, else ""."""
+def _output(name: str, *args: str) -> str:
+    """The standard output of a program in $PATH, if all went well, else "". One that others than
+    root could have written is not run."""
+    path = _find(name)
+    if not path or _judge(name):
+        return ""
     try:
         run = subprocess.run(
-            command,
+            [path, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

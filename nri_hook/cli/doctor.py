@@ -6,12 +6,13 @@ import argparse
 import functools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from nri_hook import files, hookfile, options
-from nri_hook.checks import calls, chains, hookfolders, labels, layout, programs, records
+from nri_hook.checks import calls, chains, hookfolders, labels, layout, owners, programs, records
 from nri_hook.checks.calls import Call
 from nri_hook.checks.chains import Chain
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
@@ -87,7 +88,8 @@ def _look(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _careful("hook files", lambda: hookfolders.unread(found))
     ours = {name: called for name, called in folders.calls.items() if called}
     if args.bundle:
-        ours = {args.bundle: calls.of_bundle(_bundle(args.bundle), args.bundle)}
+        ours, wrong = _of_bundle(args.bundle)
+        yield from wrong
     elif not ours:
         yield _nobody(folders)
     for name, called in ours.items():
@@ -131,10 +133,17 @@ def _careful(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
     try:
         yield from look()
     except HookError as error:
-        yield Finding(FAIL, check, str(error), "run this command as root")
+        yield Finding(FAIL, check, str(error), _look_at(error.path))
     except OSError as error:
         what = f"{error.filename}: cannot be looked at: {error.strerror}"
-        yield Finding(FAIL, check, what, "run this command as root")
+        yield Finding(FAIL, check, what, _look_at(error.filename or ""))
+
+
+def _look_at(path: str) -> str:
+    """What to do about a path that could not be looked at."""
+    if os.geteuid() != 0 or not path:
+        return "run this command as root"
+    return f"namei -l {shlex.quote(path)}"
 
 
 def _nobody(folders: Folders) -> Finding:
@@ -148,12 +157,22 @@ def _nobody(folders: Folders) -> Finding:
     return Finding(FAIL, calls.CHECK, what, mend)
 
 
-def _bundle(folder: str) -> hookfile.BundleConfig:
+def _of_bundle(folder: str) -> tuple[dict[str, list[Call]], list[Finding]]:
+    """The bundle -> what of it calls us, if its config.json can be read, and what is wrong with
+    that file."""
     path = os.path.join(folder, "config.json")
-    found = files.read(path)
-    if found is None:
-        raise HookError("there is none, expected a bundle", path=path)
-    return hookfile.BundleConfig(found.data, path)
+    unsafe = owners.judge(path)
+    wrong = [Finding(FAIL, calls.CHECK, unsafe.what, unsafe.mend)] if unsafe else []
+    try:
+        found = files.read(path)
+        if found is None:
+            raise HookError("there is none, expected a bundle", path=path)
+        config = hookfile.BundleConfig(found.data, path)
+    except HookError as error:
+        if not unsafe:
+            wrong.append(Finding(FAIL, calls.CHECK, str(error), f"ls -l {shlex.quote(path)}"))
+        return {}, wrong
+    return {folder: calls.of_bundle(config, folder, unsafe is None)}, wrong
 
 
 def _count(findings: list[Finding]) -> dict[str, int]:

@@ -67,8 +67,11 @@ class Node:
         return text
 
     def run(self, words):
-        """A command line in which DIR stands for our directory."""
-        done = command(*(word.replace("DIR", self.folder) for word in words.split()))
+        """A command line in which DIR stands for our directory; where the doctor has no need of
+        them, it finds no engine and no runtime, which take their time."""
+        search = {} if "--hooks-dir" in words else {"PATH": self.path("plugins")}
+        words = [word.replace("DIR", self.folder) for word in words.split()]
+        done = command(*words, environment=search)
         assert done.status is not None, f"{words}: it hangs"
         assert "Traceback" not in done.text, done
         with open(self.canary) as file:
@@ -117,30 +120,35 @@ def unix_socket(path, node):
 KINDS = [fifo, directory, device, link, link_to_fifo, huge, unix_socket]
 PLACES = "--conf-dir DIR/conf --plugin-dir DIR/plugins"
 STATE = "--state-dir DIR/state"
+DOCTOR = f"doctor --bundle DIR/bundle {PLACES} {STATE}"
 INVOKE = f"invoke {PLACES} {STATE}"
 # What lies somewhere -> the commands that come upon it.
 READERS = {
-    f"{RECORD}.log": [f"log {STATE}", f"log one {STATE}", f"gc {STATE}"],
-    "conf/conf.json": [f"validate {PLACES}", INVOKE],
-    "conf/resource.d/a.conf": [f"validate {PLACES}", INVOKE],
-    "plugins/quiet": [f"validate {PLACES}", INVOKE, f"{INVOKE} --plugin DIR/plugins/quiet"],
+    f"{RECORD}.log": [f"log {STATE}", f"log one {STATE}", f"gc {STATE}", DOCTOR],
+    "conf/conf.json": [f"validate {PLACES}", DOCTOR, INVOKE],
+    "conf/resource.d/a.conf": [f"validate {PLACES}", DOCTOR, INVOKE],
+    "plugins/quiet": [f"validate {PLACES}", DOCTOR, INVOKE, f"{INVOKE} --plugin DIR/plugins/quiet"],
     "plugins/quiet.py": [f"{INVOKE} --plugin DIR/plugins/quiet.py"],
     "plugins/quiet.schema.json": [f"validate {PLACES}"],
     "request.json": ["validate DIR/request.json", f"{INVOKE} --request DIR/request.json"],
     "bundle/config.json": [
+        DOCTOR,
         f"{INVOKE} --bundle DIR/bundle",
         "install --bundle DIR/bundle --launcher DIR/launcher",
         "uninstall --bundle DIR/bundle --launcher DIR/launcher",
     ],
     "launcher": [
+        f"{DOCTOR} --launcher DIR/launcher",
         "install --bundle DIR/bundle --launcher DIR/launcher",
         "uninstall --bundle DIR/bundle --launcher DIR/launcher",
     ],
     HOOK_FILE: [
+        f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}",
         "install --hooks-dir DIR/hooks.d --launcher DIR/launcher",
         "uninstall --hooks-dir DIR/hooks.d --launcher DIR/launcher",
     ],
     "hooks.d/10-other.json": [
+        f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}",
         "install --hooks-dir DIR/hooks.d --launcher DIR/launcher",
     ],
 }
