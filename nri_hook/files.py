@@ -22,6 +22,15 @@ class Found:
         self.uid = status.st_uid
         self.gid = status.st_gid
         self.mode = stat.S_IMODE(status.st_mode)
+        self.inode = status.st_dev, status.st_ino
+
+    def is_at(self, folder: int, name: str) -> bool:
+        """Whether this file still has that name in an open directory."""
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self.inode
 
 
 def read(path: str) -> "Optional[Found]":
@@ -59,20 +68,62 @@ def _read(path: str, limit: int) -> "Optional[Found]":
         os.close(fd)
 
 
-def write(path: str, data: bytes, mode: int, found: "Optional[Found]" = None) -> None:
+def write(
+    path: str, data: bytes, mode: int, found: "Optional[Found]" = None, keep: bool = True
+) -> None:
     """Make `path` a file of `data`, by a temporary name beside it and a rename.
 
-    The folders above are made as needed (0755). With `found` the file takes owner and mode from
-    it, else it is ours with `mode`. The temporary name begins with a dot and ends in .tmp: the
-    engines read every *.json of a hooks folder. Raises HookError.
+    The folders above are made as needed (0755). found: what was read there; the file takes owner
+    and mode from it, unless `keep` is False, and else is ours with `mode`. The temporary name
+    begins with a dot and ends in .tmp: the engines read every *.json of a hooks folder.
+
+    The directory may be a stranger's, who renames in it what he likes. So it is opened once, past
+    no link of his, and everything is done in what was opened: he can spoil what is his, and lead us
+    nowhere else. Raises HookError, also if `found` has been replaced meanwhile.
     """
-    folder, name = os.path.split(path)
     try:
-        make_folder(folder)
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        folder = _make_folder(os.path.dirname(path))
     except OSError as error:
         raise HookError(f"cannot be written: {error.strerror}", path=path) from None
+    try:
+        _check_unchanged(folder, path, found)
+        _replace(folder, os.path.basename(path), data, mode, found if keep else None)
+    except OSError as error:
+        raise HookError(f"cannot be written: {error.strerror}", path=path) from None
+    finally:
+        os.close(folder)
+
+
+def remove(path: str, found: "Optional[Found]" = None) -> bool:
+    """Remove the file; whether there was one. found: what was read there; what has taken its place
+    is kept. Raises HookError."""
+    try:
+        folder = trust.open_untrusted_folder(os.path.dirname(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
+    try:
+        _check_unchanged(folder, path, found)
+        os.unlink(os.path.basename(path), dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
+    finally:
+        os.close(folder)
+    return True
+
+
+def _check_unchanged(folder: int, path: str, found: "Optional[Found]") -> None:
+    if found and not found.is_at(folder, os.path.basename(path)):
+        raise HookError("was replaced while we were at work, so it is kept", path=path)
+
+
+def _replace(folder: int, name: str, data: bytes, mode: int, found: "Optional[Found]") -> None:
+    temporary = f".{name}.{os.getpid()}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fd = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(fd, "wb") as file:
             if found:
@@ -82,37 +133,31 @@ def write(path: str, data: bytes, mode: int, found: "Optional[Found]" = None) ->
             file.flush()
             # A crash of the machine must not leave an empty hook file: podman then starts nothing.
             os.fsync(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise HookError(f"cannot be written: {error.strerror}", path=path) from None
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         # Still there only after a failure, an interrupt from the keyboard included.
         try:
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=folder)
         except FileNotFoundError:
             pass
 
 
-def make_folder(path: str) -> None:
-    """Make the folder and those above it, 0755 whatever the umask. Raises OSError."""
-    if os.path.isdir(path):
-        return
-    make_folder(os.path.dirname(path))
+def _make_folder(path: str) -> int:
+    """A descriptor of the directory, which is made with those above it if it is missing: 0755
+    whatever the umask. Raises OSError, or HookError."""
     try:
-        os.mkdir(path)
-    except FileExistsError:
-        if os.path.isdir(path):  # somebody else made it meanwhile
-            return
-        raise
-    os.chmod(path, 0o755)
-
-
-def remove(path: str) -> bool:
-    """Remove the file; whether there was one. Raises HookError."""
+        return trust.open_untrusted_folder(path)
+    except FileNotFoundError:
+        pass
+    above, name = _make_folder(os.path.dirname(path)), os.path.basename(path)
+    umask = os.umask(0o022)  # no chmod afterwards, which may find another directory
     try:
-        os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
-    return True
+        os.mkdir(name, 0o755, dir_fd=above)
+    except FileExistsError:  # somebody else made it meanwhile
+        pass
+    finally:
+        os.umask(umask)
+    try:
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    finally:
+        os.close(above)

@@ -158,6 +158,20 @@ def test_install_keeps_owner_and_mode_of_hook_files(tmp_path: Path, places: list
     assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (4, 0o640)
 
 
+@needs_root
+@pytest.mark.parametrize(("uid", "mode"), [(65321, 0o644), (0, 0o666)])
+def test_install_takes_a_hook_file_from_others(
+    tmp_path: Path, places: list[object], uid: int, mode: int
+) -> None:
+    """Who may write it may execute anything as root."""
+    well(nri_hook("install", *places))
+    path = tmp_path / "hooks.d" / "90-nri-hook-poststop.json"
+    os.chown(path, uid, uid)
+    path.chmod(mode)
+    well(nri_hook("install", *places))
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (0, 0o644)
+
+
 def test_install_repairs_the_launchers_mode(tmp_path: Path, places: list[object]) -> None:
     well(nri_hook("install", *places))
     launcher = tmp_path / "libexec" / "nri-hook"

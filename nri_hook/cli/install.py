@@ -119,7 +119,7 @@ class File:
         if self.is_written():
             print(f"{self.path}: as it was")
             return
-        files.write(self.path, self.data, self.mode, self.found if self.keep else None)
+        files.write(self.path, self.data, self.mode, self.found, self.keep)
         print(f"{self.path}: written")
 
     def is_written(self) -> bool:
@@ -192,7 +192,7 @@ def files_of_callers(
     for stage in stages:
         name = os.path.join(folder, hookfile.file_name(stage))
         data = hookfile.render(stage, path, chosen, annotations)
-        callers.append(File(name, data, 0o644, files.read(name)))
+        callers.append(_own_file(name, data, files.read(name)))
     refuse_foreign(callers)
     refuse_bad(folder, callers)
     return callers + drop_ins
@@ -250,7 +250,7 @@ def podman_drop_in() -> list[File]:
     found = files.read(engines.DROP_IN)
     if found and found.data != engines.drop_in():
         raise HookError("is not what nri-hook writes, so it is not replaced", path=engines.DROP_IN)
-    return [File(engines.DROP_IN, engines.drop_in(), 0o644, found)]
+    return [_own_file(engines.DROP_IN, engines.drop_in(), found)]
 
 
 def remove_drop_in() -> list[str]:
@@ -259,13 +259,20 @@ def remove_drop_in() -> list[str]:
     if found and found.data != engines.drop_in():
         return [f"{engines.DROP_IN}: kept, it is not what nri-hook writes"]
     if found:
-        remove(engines.DROP_IN)
+        remove(engines.DROP_IN, found)
     return []
 
 
-def remove(path: str) -> None:
-    """Remove the file and say so."""
-    if files.remove(path):
+def _own_file(path: str, data: bytes, found: files.Found | None) -> File:
+    """A file that is to be root's. An owner who is somebody else, or a mode that lets others write
+    it, does not stay: who may write a hook file may execute anything as root."""
+    is_own = found is not None and found.uid in (0, os.geteuid()) and not found.mode & 0o022
+    return File(path, data, 0o644, found, keep=is_own)
+
+
+def remove(path: str, found: files.Found) -> None:
+    """Remove the file that was read there and say so."""
+    if files.remove(path, found):
         print(f"{path}: removed")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nri_hook import engines, files, hookfile, launcher
 from nri_hook.cli.install import add_places, launcher_path, remove, remove_drop_in
-from nri_hook.errors import printable
+from nri_hook.errors import HookError, printable
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
@@ -52,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
 def remove_hook_files(folder: str, path: str) -> list[str]:
     """Remove the hook files that call the launcher; a line for each that has to be kept."""
     kept = []
-    for name, called in hook_files(folder):
-        if called == path:
-            remove(name)
+    for name, found in hook_files(folder):
+        called = _called(found)
+        if found and called == path:
+            remove(name, found)
         elif called is None:
             kept.append(f"{name}: kept, it is no hook file, expected one that calls {path}")
         else:
@@ -62,12 +63,22 @@ def remove_hook_files(folder: str, path: str) -> list[str]:
     return kept
 
 
-def hook_files(folder: str) -> list[tuple[str, str | None]]:
-    """(path, what it calls) of each file that is named like a hook file of ours."""
+def hook_files(folder: str) -> list[tuple[str, files.Found | None]]:
+    """The path of each file that is named like a hook file of ours, and what is there, None if that
+    cannot be read."""
     pattern = f"{hookfile.PREFIX}*{hookfile.SUFFIX}"
-    names = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-    found = [(name, files.read(name)) for name in names]
-    return [(name, hookfile.launcher_of(file.data) if file else None) for name, file in found]
+    found: list[tuple[str, files.Found | None]] = []
+    for name in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
+        try:
+            found.append((name, files.read(name)))
+        except HookError:
+            found.append((name, None))
+    return found
+
+
+def _called(found: files.Found | None) -> str | None:
+    """The launcher that a hook file calls."""
+    return hookfile.launcher_of(found.data) if found else None
 
 
 def clear_bundle(folder: str, path: str) -> list[str]:
@@ -94,8 +105,8 @@ def remove_launcher(path: str) -> list[str]:
     if not launcher.is_ours(found.data):
         return [f"{path}: kept, it is no launcher of nri-hook"]
     for folder in dict.fromkeys([*engines.FOLDERS, *engines.crio_folders()]):
-        for name, called in hook_files(folder):
-            if called == path:
+        for name, other in hook_files(folder):
+            if _called(other) == path:
                 return [f"{path}: kept, {name} calls it"]
-    remove(path)
+    remove(path, found)
     return []
