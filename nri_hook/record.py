@@ -8,6 +8,7 @@ the same container, sends `delete` to the plugins that were called and removes w
 import errno
 import fcntl
 import os
+import stat
 import time
 
 from nri_hook import init, runtimes, strictjson, trust
@@ -17,6 +18,7 @@ from nri_hook.options import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Optional, Union
 
 MAX_SIZE = 64 << 20
@@ -33,11 +35,13 @@ HALF_BYTES = (
     *(0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4),
     *(0xA00AE278, 0xBDBDF21C),
 )
-# Outcomes after which poststart may have something to do. A record of any other has a mode that
-# tells so: the sticky bit, which means nothing on a file, and for which the launcher looks before
-# it starts Python (an x would not be seen where /run is mounted noexec).
-TO_ADOPT = ("chain", "moved")
+# A record has one of these modes. With the sticky bit, which means nothing on a file, poststart has
+# nothing to do for its container: the launcher looks for it before it starts Python. (It would not
+# see an x where /run is mounted noexec.)
 PLAIN, SETTLED = 0o600, 0o1600
+TO_ADOPT = "moved"  # the only outcome of a record without it
+# The longest id that is the beginning of a name as it is, and what is kept of a longer one.
+LONGEST_ID, KEPT = 200, 135
 # It is there where the container before was moved.
 MOVING = "moving"
 # More than some plugins have to say; each line has all of the answers so far, or of the placement.
@@ -99,6 +103,13 @@ class Record:
         """Remove the record; the container is nothing to us any more. Raises HookError."""
         for path in (self.path, self.new_path, self.lock_path):
             files.unlink(path)
+
+    def check_is_of(self, id: str) -> None:
+        """Raise HookError if it is the record of another container, by whatever accident."""
+        if self.document and self.document.get("id") != id:
+            self.close()
+            other = self.document.get("id")
+            raise HookError(f"is the record of container {other!r}, expected {id}", path=self.path)
 
     def close(self) -> None:
         """Let others have it. A hook ends, and need not."""
@@ -187,16 +198,18 @@ class NoRecord:
 
 
 def open_or_none(
-    options: Options, name: str, deadline: float, notes: "list[str]"
+    options: Options, name: str, id: str, deadline: float, notes: "list[str]"
 ) -> "Union[Record, NoRecord]":
-    """The record of that name, or its stand-in with a note why. Raises HookError where it is
-    locked or unreadable."""
+    """The record of that name for container `id`, or its stand-in with a note why. Raises HookError
+    if it is locked, unreadable, or another container's."""
     try:
         path = folder(options)
     except HookError as error:
         notes.append(f"no record is kept: {error}")
         return NoRecord(error)
-    return Record(path, name, deadline)
+    record = Record(path, name, deadline)
+    record.check_is_of(id)
+    return record
 
 
 def names(folder: str) -> "list[str]":
@@ -207,37 +220,79 @@ def names(folder: str) -> "list[str]":
 
 def is_there(folder: str, name: str) -> bool:
     """Whether there is such a record, if only one that a hook has not written yet."""
-    return any(os.path.exists(os.path.join(folder, name + ending)) for ending in ENDINGS)
+    return any(_status(os.path.join(folder, name + ending)) for ending in ENDINGS)
 
 
 def find_setup(options: Options, id: str, deadline: float) -> "Optional[Record]":
-    """The record that precreate left of a container, None where there is none. Raises HookError."""
-    return _existing(folder(options), setup_name(id), deadline)
+    """The record that precreate left of a container, None if there is none. Raises HookError."""
+    path = place(options)
+    found = [n for n in _names_for(setup_name(id), id, path) if is_there(path, n)]
+    return _existing(options, found[0], id, deadline) if found else None
 
 
 def find(
     options: Options, runtime_root: str, id: str, bundle: str, deadline: float
 ) -> "Optional[Record]":
-    """The record of a container that has ended, None where there is none.
+    """The record of a container that has ended, None if there is none.
 
-    runtime_root: "" where our parent is no runtime (podman's poststop); then it is the one
-    record of that id and bundle. Raises HookError, also where there are several.
+    runtime_root: "" if our parent is not a runtime (podman's poststop); then it is the one
+    record of that id and bundle. Raises HookError, also if there are several.
     """
-    path = folder(options)
-    found = [name(runtime_root, id)] if runtime_root else _names(path, id, bundle)
+    return _find(options, runtime_root, id, bundle, deadline, is_there)
+
+
+def find_to_adopt(
+    options: Options, runtime_root: str, id: str, bundle: str, deadline: float
+) -> "Optional[Record]":
+    """The same for poststart: None also if the record's mode says that there is nothing to do."""
+    return _find(options, runtime_root, id, bundle, deadline, _awaits_adoption)
+
+
+def _find(
+    options: Options,
+    runtime_root: str,
+    id: str,
+    bundle: str,
+    deadline: float,
+    matters: "Callable[[str, str], bool]",
+) -> "Optional[Record]":
+    """matters: of the folder and the name of a record, before it is read."""
+    path = place(options)
+    if runtime_root:
+        wanted = name(runtime_root, id)
+        found = [n for n in _names_for(wanted, id, path) if matters(path, n)][:1]
+    else:
+        found = [n for n in _names(path, id) if matters(path, n) and _is_of(path, n, id, bundle)]
     if len(found) > 1:
         raise HookError(f"several records fit: {', '.join(found)}", path=path)
-    return _existing(path, found[0], deadline) if found else None
+    return _existing(options, found[0], id, deadline) if found else None
 
 
-def _existing(path: str, name: str, deadline: float) -> "Optional[Record]":
-    if not is_there(path, name):
-        return None
-    record = Record(path, name, deadline)
+def _existing(options: Options, name: str, id: str, deadline: float) -> "Optional[Record]":
+    record = Record(folder(options), name, deadline)
     if not record.document:  # a hook was killed before it had anything to write
         record.remove()
         return None
+    record.check_is_of(id)
     return record
+
+
+def _awaits_adoption(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name + SUFFIX)
+    try:
+        return not os.stat(path).st_mode & stat.S_ISVTX
+    except OSError:  # of what is there all the same, whoever opens it says more
+        return _status(path) is not None
+
+
+def _status(path: str) -> "Optional[os.stat_result]":
+    """What is at `path`, if only a link to nothing. Raises HookError if nobody can tell."""
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(f"cannot be looked at: {error.strerror}", path=path) from None
 
 
 def place(options: Options) -> str:
@@ -271,7 +326,17 @@ def name(runtime_root: str, id: str) -> str:
     """The name of a container's record: <id>-<8 hex digits of the CRC-32 of root and id>, since
     ids are unique only below one runtime root."""
     checksum = _crc32(os.fsencode(runtime_root) + b"\0" + id.encode())
-    return f"{id[:200]}-{checksum:08x}"
+    return f"{_short(id)}-{checksum:08x}"
+
+
+def _short(id: str) -> str:
+    """What stands for an id in names, which have at most 255 bytes with all their endings: of a
+    long one its beginning and its SHA-256. No id has a "~"."""
+    if len(id) <= LONGEST_ID:
+        return id
+    import hashlib  # costs as much as a start of Python; engines make ids of 64 characters
+
+    return f"{id[:KEPT]}~{hashlib.sha256(id.encode()).hexdigest()}"
 
 
 def _crc32(data: bytes) -> int:
@@ -287,18 +352,34 @@ def _crc32(data: bytes) -> int:
 
 def setup_name(id: str) -> str:
     """The name of the record of a container that no runtime knows yet."""
-    return f"{id[:200]}-setup"
+    return f"{_short(id)}-setup"
 
 
-def _names(folder: str, id: str, bundle: str) -> "list[str]":
-    """The names of the records of container `id` in `bundle`, under any runtime root."""
-    found = []
-    for stem in names(folder):
-        if stem[:-9] == id[:200]:
-            document = read(os.path.join(folder, stem + SUFFIX))
-            if document and document["id"] == id and document["bundle"] in ("", bundle):
-                found.append(stem)
-    return found
+def _names_for(name: str, id: str, folder: str) -> "list[str]":
+    """The names that a record may have: this one, and for a long id that of nri-hook 0.1.0, which
+    only cut it, if that record is of this container."""
+    if len(id) <= LONGEST_ID:
+        return [name]
+    former = id[:LONGEST_ID] + name[name.rindex("-") :]
+    document = read(os.path.join(folder, former + SUFFIX))
+    return [name, former] if document and document.get("id") == id else [name]
+
+
+def _names(folder: str, id: str) -> "list[str]":
+    """The names of the records that may be of container `id`, under any runtime root."""
+    try:
+        stems = names(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HookError(f"cannot be read: {error.strerror}", path=folder) from None
+    return [stem for stem in stems if stem[:-9] in (_short(id), id[:LONGEST_ID])]
+
+
+def _is_of(folder: str, name: str, id: str, bundle: str) -> bool:
+    """Whether a record is of container `id` in `bundle`. Raises HookError."""
+    document = read(os.path.join(folder, name + SUFFIX)) or {}
+    return document.get("id") == id and document.get("bundle") in ("", bundle)
 
 
 def read(path: str) -> "Optional[dict[str, Any]]":
@@ -335,8 +416,8 @@ def _write(path: str, flags: int, line: bytes, document: "dict[str, Any]") -> No
         data = memoryview(line)
         while data:
             data = data[os.write(fd, data) :]
-        if "outcome" in document:
-            os.fchmod(fd, PLAIN if document["outcome"] in TO_ADOPT else SETTLED)
+        if "outcome" in document:  # the mode first: poststart must not miss what is written
+            os.fchmod(fd, PLAIN if document["outcome"] == TO_ADOPT else SETTLED)
     finally:
         os.close(fd)
 

@@ -39,7 +39,7 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     report.id = draft.id
     report.source = draft.cgroups_path
     name = record.setup_name(draft.id)
-    book = record.open_or_none(flags, name, deadline, report.notes)
+    book = record.open_or_none(flags, name, draft.id, deadline, report.notes)
     report.record = (book.folder, book.name)
     chain = Chain(entries, flags.plugin_path())
     creation = Creation(draft, chain, book, report)
@@ -66,9 +66,8 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     report.id = state.id
     container = Container(state)
     report.source = container.cgroups_path
-    book = record.open_or_none(
-        flags, record.name(container.caller.root, state.id), deadline, report.notes
-    )
+    name = record.name(container.caller.root, state.id)
+    book = record.open_or_none(flags, name, state.id, deadline, report.notes)
     report.record = (book.folder, book.name)
     if container.is_of(book.document) and book.document["outcome"] != "chain":
         report.notes.append("called twice for one container: the hook is registered twice")
@@ -98,8 +97,9 @@ def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     deadline = time.monotonic() + flags.timeout
     state = oci.read_state(stdin)
     report.id = state.id
-    book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
-    if book is None or book.document["outcome"] != "moved":
+    root = runtimes.caller().root
+    book = record.find_to_adopt(flags, root, state.id, state.bundle, deadline)
+    if book is None or book.document["outcome"] != record.TO_ADOPT:
         return
     from nri_hook import adoption
 

@@ -39,7 +39,7 @@ def checked(path: str) -> str:
 
 def listed(names: Iterable[str], wanted: str | None) -> list[str]:
     """Those names of records that may be of the container, all where none is wanted."""
-    return [name for name in names if not wanted or name.startswith(wanted[:200])]
+    return [name for name in names if not wanted or name.startswith(wanted[: record.KEPT])]
 
 
 def pick(wanted: str, ids: Iterable[str]) -> str:
