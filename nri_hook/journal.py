@@ -10,7 +10,6 @@ just at the moment when the file is full, one may lose its line; there is no oth
 
 import errno
 import os
-import stat
 import time
 
 from nri_hook import strictjson
@@ -45,9 +44,7 @@ def append(report: "Report") -> None:
         return
     line = _line(report)
     path = os.path.join(folder, name + SUFFIX)
-    # A pipe that somebody has put there must not hold a container up.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(path, flags, 0o600)
+    fd = strictjson.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         size = os.fstat(fd).st_size
         if size + len(line) <= MAX_SIZE:
@@ -140,7 +137,7 @@ def _rewrite(path: str, new_path: str, line: bytes) -> None:
         if size > MAX_SIZE:
             break
         kept.append(older)
-    fd = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    fd = strictjson.open_regular(new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         _write(fd, b"".join(reversed(kept)), 0)
     finally:
@@ -149,13 +146,10 @@ def _rewrite(path: str, new_path: str, line: bytes) -> None:
 
 
 def _lines(path: str) -> "list[bytes]":
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = strictjson.open_regular(path)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "expected a regular file", path)
         # The end of a file that somebody has made larger; its first line may be half of one.
-        start = max(0, status.st_size - MAX_SIZE)
+        start = max(0, os.fstat(fd).st_size - MAX_SIZE)
         lines = os.pread(fd, MAX_SIZE, start).splitlines(keepends=True)
     finally:
         os.close(fd)

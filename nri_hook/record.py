@@ -72,12 +72,12 @@ class Record:
 
     def save(self, document: "dict[str, Any]") -> None:
         """Write the record, whole or not at all. Raises HookError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
             _write(self.new_path, flags, _line(document), document)
             os.rename(self.new_path, self.path)
         except OSError as error:
-            raise HookError(f"cannot be written: {error.strerror}", path=self.path) from None
+            raise HookError(f"cannot be written: {error.strerror}", path=self.new_path) from None
         self.document = document
         self.added = 0
         self.torn = False
@@ -92,7 +92,7 @@ class Record:
             self.save(self.document)
             return
         try:
-            _write(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, line, changes)
+            _write(self.path, os.O_WRONLY | os.O_APPEND, line, changes)
         except FileNotFoundError:  # somebody has removed it
             self.save(self.document)
         except OSError as error:
@@ -148,7 +148,7 @@ class Record:
     def _take_lock(self, deadline: float) -> int:
         while True:
             try:
-                fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                fd = strictjson.open_regular(self.lock_path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 message = f"cannot be opened: {error.strerror}"
                 raise HookError(message, path=self.lock_path) from None
@@ -383,9 +383,9 @@ def _is_of(folder: str, name: str, id: str, bundle: str) -> bool:
 
 
 def read(path: str) -> "Optional[dict[str, Any]]":
-    """The document of a record, None where it is not there. Raises HookError."""
+    """The document of a record, None if it is not there. Raises HookError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = strictjson.open_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -396,6 +396,8 @@ def read(path: str) -> "Optional[dict[str, Any]]":
         documents = [strictjson.loads(line, MAX_DEPTH) for line in (first, *changes[:-1])]
     except strictjson.JSONError as error:
         raise HookError(f"is no record: {error}", path=path) from None
+    except OSError as error:
+        raise HookError(f"cannot be read: {error.strerror}", path=path) from None
     finally:
         os.close(fd)
     if not all(type(document) is dict for document in documents):
@@ -411,13 +413,13 @@ def _line(document: "dict[str, Any]") -> bytes:
 
 
 def _write(path: str, flags: int, line: bytes, document: "dict[str, Any]") -> None:
-    fd = os.open(path, flags, PLAIN)
+    fd = strictjson.open_regular(path, flags)
     try:
+        if "outcome" in document:  # the mode first: poststart must not miss what is written
+            os.fchmod(fd, PLAIN if document["outcome"] == TO_ADOPT else SETTLED)
         data = memoryview(line)
         while data:
             data = data[os.write(fd, data) :]
-        if "outcome" in document:  # the mode first: poststart must not miss what is written
-            os.fchmod(fd, PLAIN if document["outcome"] == TO_ADOPT else SETTLED)
     finally:
         os.close(fd)
 

@@ -5,12 +5,14 @@ does not need it: `_json` has the scanner and the encoder. Where an interpreter 
 private names `json` itself serves.
 """
 
+import errno
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Optional
 
 # Far above any real document (config.json nests about ten deep), far below the recursion limit.
 MAX_DEPTH = 100
@@ -19,6 +21,13 @@ SPACE = " \t\n\r"
 
 class JSONError(ValueError):
     """Not strict JSON. The message says what and, where known, at which character."""
+
+
+class NotRegular(OSError):
+    """Something else than a regular file, such as a FIFO, is in its place."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "expected a regular file", path)
 
 
 def _pairs(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
@@ -172,6 +181,25 @@ def _bound_depth(document: "Any", max_depth: int) -> None:
         if not level:
             return
     raise JSONError(f"nested more than {max_depth} deep")
+
+
+def open_regular(
+    path: str, flags: int = os.O_RDONLY, mode: int = 0o600, dir_fd: "Optional[int]" = None
+) -> int:
+    """Open a regular file, not by a link, and never wait for whatever else is in its place.
+
+    Raises OSError, and NotRegular of them if it could be opened and is not a regular file.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket, or a FIFO that nobody reads
+            raise
+        raise NotRegular(path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotRegular(path)
+    return fd
 
 
 def read(fd: int, limit: int) -> bytes:

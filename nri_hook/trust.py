@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 
+from nri_hook import strictjson
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -203,18 +204,12 @@ def _enter(folder: int, name: str) -> int:
 
 
 def _open_regular(walk: _Walk, folder: "Optional[int]", name: str) -> int:
-    # O_NONBLOCK: a fifo in the place of the file must not hold the hook.
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket
-            raise
-        raise HookError("expected a regular file", path=walk.path) from None
+        fd = strictjson.open_regular(name, dir_fd=folder)
+    except strictjson.NotRegular as error:
+        raise HookError(str(error.strerror), path=walk.path) from None
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise HookError("expected a regular file", path=walk.path)
-        walk.check(status, "file", os.path.basename(name))
+        walk.check(os.fstat(fd), "file", os.path.basename(name))
     except BaseException:
         os.close(fd)
         raise

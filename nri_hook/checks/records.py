@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nri_hook import init, journal, record
+from nri_hook import init, journal, record, strictjson
 from nri_hook.cgroups import hierarchies
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
@@ -88,7 +88,7 @@ def _is_file(path: str) -> bool:
 def _is_locked(path: str) -> bool:
     """Whether a hook is at work on the container just now."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = strictjson.open_regular(path)
     except OSError:
         return False
     try:
