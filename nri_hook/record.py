@@ -311,7 +311,8 @@ def folder(options: Options) -> str:
         status = os.stat(path)
     except OSError as error:
         raise HookError(f"no state folder: {error.strerror}", path=path) from None
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    # Who may open a folder may lock it, and the lock of this one is taken for each move.
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise HookError(
             f"no state folder: belongs to uid {status.st_uid}, mode"
             f" {status.st_mode & 0o7777:04o}, expected 0700 of our own",

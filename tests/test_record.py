@@ -772,8 +772,8 @@ def test_it_is_made(scene):
         assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
 
 
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777, 0o720])
-def test_one_that_others_may_write(folder, options, mode):
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777, 0o720, 0o755, 0o711])
+def test_one_that_is_open_to_others(folder, options, mode):
     os.chmod(folder, mode)
     with pytest.raises(HookError) as caught:
         record.folder(options)

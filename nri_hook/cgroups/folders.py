@@ -274,6 +274,10 @@ def _lock(guard: str) -> int:
     """A descriptor of the folder that holds its lock, which nobody has for longer than it takes
     to make one folder."""
     fd = os.open(guard, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        os.close(fd)  # anybody could hold its lock
+        raise HookError("is open to others, expected a folder of our own with 0700", path=guard)
     end = time.monotonic() + MARKING
     while True:
         try:

@@ -116,8 +116,8 @@ def _unusable(folder: str) -> tuple[str, str] | None:
     if status.st_uid != os.geteuid():
         what = f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}"
         return what, f"chown {os.geteuid()} {quoted}"
-    if status.st_mode & 0o022:
-        what = f"{folder}: may be written by others (mode {status.st_mode & 0o7777:04o})"
+    if status.st_mode & 0o077:
+        what = f"{folder}: is open to others (mode {status.st_mode & 0o7777:04o}), expected 0700"
         return what, f"chmod 0700 {quoted}"
     if not os.access(folder, os.W_OK):
         return f"{folder}: cannot be written", _writable(folder)

@@ -390,7 +390,7 @@ def test_a_state_folder_that_cannot_be_written(patient):
     assert f"{patient.state}: cannot be written, so no container is moved" in cause
     patient.doctor(before=f"{mount}; {mend}").well()
     for spoil, expected in (
-        (lambda: patient.state.chmod(0o777), "may be written by others (mode 0777)"),
+        (lambda: patient.state.chmod(0o777), "is open to others (mode 0777), expected 0700"),
         (lambda: os.chown(patient.state, 12345, 0), "belongs to uid 12345, expected 0"),
     ):
         spoil()
