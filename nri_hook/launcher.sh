@@ -2,27 +2,87 @@
 # Launcher of nri-hook: `nri-hook install` writes it, `nri-hook uninstall` removes it.
 ''':'
 # To sh everything up to the next three quotes is a program, to Python it is a text. Most hooks have
-# nothing to do: no plugin is configured, or the container has no record. That is found out here, at
-# a fraction of what starting Python costs; in any doubt Python goes on. stdin is read to its end,
-# since crun writes it in one go and fails where nobody does.
-set +f # a shell may be told otherwise by SHELLOPTS
+# nothing to do: no plugin is configured, or no container has a record. That is found out here, at
+# a fraction of what starting Python costs; if anything is in doubt, Python decides. Only
+# directories are looked at: what comes on stdin is Python's to read, or nobody's.
+
+# What bash may have been told by its environment.
+set +aefu
+unset -f [ command read true
+for option in globskipdots nocasematch; do
+  case ${BASHOPTS-} in
+  *$option*) shopt -u $option 2>/dev/null ;;
+  esac
+done
+
+# Whether a directory can be read: a shell that cannot (for want of descriptors, say) finds nothing
+# in it, and does not tell.
+can_list() {
+  for file in "$1"/.*; do
+    if [ "$file" = "$1/." ]; then
+      [ -e "$file" ]
+      return
+    fi
+  done
+  return 1
+}
+
+nothing_at() {
+  [ ! -e "$1" ] && [ ! -L "$1" ] && can_list "${1%/*}"
+}
+
+# Whether a glob ($1) has found nothing: it stands for itself then.
+unmatched() {
+  [ $# = 2 ] && [ "$2" = "$1" ] && [ ! -e "$2" ] && [ ! -L "$2" ]
+}
+
+no_configuration() {
+  nothing_at "$conf" && return
+  nothing_at "$conf/conf.json" || return
+  nothing_at "$conf/resource.d" && return
+  can_list "$conf/resource.d" && unmatched "$conf/resource.d/*.conf" "$conf/resource.d"/*.conf
+}
+
+no_record() {
+  nothing_at "$state" && return
+  can_list "$state" || return
+  for ending in json new lock; do
+    unmatched "$state/*.$ending" "$state"/*."$ending" || return
+  done
+}
+
+no_record_to_adopt() {
+  nothing_at "$state" && return
+  can_list "$state" || return
+  for file in "$state"/*.json; do
+    [ -k "$file" ] || unmatched "$state/*.json" "$file" || return # see record.SETTLED
+  done
+}
+
+# Others than root may not see what is there, and in a user namespace the records are elsewhere.
+is_root() {
+  [ -O / ] && read -r inside outside count </proc/self/uid_map &&
+    [ "$inside $outside $count" = "0 0 4294967295" ]
+}
+
 conf=/etc/nri state=/run/nri-hook clear=yes flag=stage
 for word do
   case $flag in
   stage) flag= ;;
-  --conf-dir | --state-dir | --plugin-dir)
+  --timeout)
     case $word in
-    /*) ;;
+    '' | 0* | *[!0123456789]* | ?????*) clear= ;;
+    esac
+    flag=
+    ;;
+  --*)
+    case $word in
+    *[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-]*) clear= ;;
+    /*) [ ${#word} -le 200 ] || clear= ;; # a name can have 255, a path 4096
     *) clear= ;;
     esac
     [ "$flag" != --conf-dir ] || conf=$word
     [ "$flag" != --state-dir ] || state=$word
-    flag=
-    ;;
-  --timeout)
-    case $word in
-    '' | 0* | *[!0-9]*) clear= ;;
-    esac
     flag=
     ;;
   *)
@@ -35,60 +95,20 @@ for word do
 done
 # A shell exports these of its own, and a plugin gets what the hook has got.
 unset PWD OLDPWD SHLVL _
-# Others than root may not see what is there, and have their records elsewhere.
-[ -O / ] && [ -z "$flag" ] || clear=
 
-case $clear$1 in
-yescreateRuntime | yesprecreate)
-  for file in "$conf"/resource.d/*.conf "$conf/conf.json"; do
-    [ ! -e "$file" ] && [ ! -L "$file" ] || clear=
-  done
-  [ -z "$clear" ] || PATH=$PATH:/usr/bin:/bin # of a hook file it can be anything
+if [ -n "$clear" ] && [ -z "$flag" ]; then
+  case $1 in
+  createRuntime | precreate) no_configuration ;;
+  poststart) no_record_to_adopt ;;
+  poststop) no_record ;;
+  *) false ;;
+  esac && is_root && { true 3<&0; } 2>/dev/null && [ -x /bin/cat ] || clear=
+  # stdin is read to its end: crun writes it in one go, and before 1.17 fails where nobody reads.
   case $clear$1 in
-  yescreateRuntime) exec cat >/dev/null ;;
-  yesprecreate) exec cat ;; # what it prints is the config
+  yesprecreate) exec /bin/cat ;; # what it prints is the config
+  yes*) command exec /bin/cat >/dev/null ;;
   esac
-  ;;
-yespoststart | yespoststop)
-  text=
-  while IFS= read -r line; do text=$text$line; done
-  text=$text$line
-  id=
-  case $text in
-  *'}') ;; # whole, as far as can be told
-  *) clear= ;;
-  esac
-  case ${text%%'"annotations"'*} in
-  *'"id":"'*) id=${text#*'"id":"'} id=${id%%'"'*} ;;
-  esac
-  case $id in
-  '' | *[!A-Za-z0-9_+.-]*) clear= ;;
-  esac
-  [ ${#id} -le 200 ] || clear= # of a longer one the record has no more
-  for file in "$state/$id"-*; do
-    case $1$file in
-    *.log | *.log.cut) ;; # it stays when the record goes
-    poststart*.lock) ;;   # it is there as long as the record
-    poststart*.json) [ ! -e "$file" ] || [ -k "$file" ] || clear= ;; # see record.SETTLED
-    *) [ ! -e "$file" ] || clear= ;;
-    esac
-  done
-  if [ "$state" = /run/nri-hook ]; then # in a user namespace they are elsewhere
-    read -r inside outside count 2>/dev/null </proc/self/uid_map
-    [ "$inside $outside $count" = "0 0 4294967295" ] || clear=
-  fi
-  if [ -e "$state" ]; then
-    [ -d "$state" ] && [ -O "$state" ] && [ -w "$state" ] || clear=
-  fi
-  [ -z "$clear" ] || exit 0
-  # A shell may need a file for this, and have no room for it; without `command` it would end with
-  # 1, for which the runtimes kill the container.
-  command exec @PYTHON@ -IS "$0" "$@" <<STATE
-$text
-STATE
-  exit 0
-  ;;
-esac
+fi
 exec @PYTHON@ -IS "$0" "$@"
 '''
 

@@ -92,4 +92,5 @@ def seconds(value: str) -> float:
 def _folder(flag: str, value: str) -> str:
     if not os.path.isabs(value):
         raise UsageError(f"{flag} {value!r}: expected an absolute path")
-    return os.path.normpath(value)
+    # As the kernel reads it: after a link, ".." is not what the text says.
+    return "/" + "/".join(part for part in value.split("/") if part not in ("", "."))

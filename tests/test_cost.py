@@ -43,8 +43,8 @@ EXPECTED = {
         545,
     ),
     # Of a container that was moved; of all others its end is in the launcher.
-    (noops.NATIVE, 1, "poststart"): (ALWAYS, ALL_FILES | STARTED, 0, 490),
-    (noops.NATIVE, 1, "poststop"): (ALWAYS | CHAIN | {"deletion"}, ALL_FILES | ENDED, 1, 615),
+    (noops.NATIVE, 1, "poststart"): (ALWAYS, ALL_FILES | STARTED, 0, 305),
+    (noops.NATIVE, 1, "poststop"): (ALWAYS | CHAIN | {"deletion"}, ALL_FILES | ENDED, 1, 425),
     (noops.PLAIN, 1, "createRuntime"): (
         ALWAYS | CHAIN | CREATION | HOSTED,
         ALL_FILES | CREATED,
@@ -55,7 +55,7 @@ EXPECTED = {
         ALWAYS | CHAIN | HOSTED | {"deletion"},
         ALL_FILES | ENDED,
         1,
-        640,
+        445,
     ),
     (noops.NATIVE, 2, "createRuntime"): (
         ALWAYS | CHAIN | CREATION,

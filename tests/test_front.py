@@ -5,13 +5,15 @@ In the place of Python stands a script that notes how it was called and what it 
 
 import json
 import os
+import resource
+import shutil
 import subprocess
 
 import pytest
 from support.commands import read
 from support.users import as_user
 
-from nri_hook import launcher, record
+from nri_hook import conf, launcher, options, record
 
 # All of its shells are here.
 pytestmark = pytest.mark.hostonly
@@ -20,14 +22,14 @@ ID = "0123456789abcdef" * 4
 STATE = {"ociVersion": "1.0.2-dev", "id": ID, "pid": 7, "status": "stopped", "bundle": "/b"}
 PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" >{folder}/called
-cat >{folder}/stdin
+[ ! -e /proc/self/fd/0 ] || /bin/cat >{folder}/stdin
 """
-SHELLS = [shell for shell in ("/bin/dash", "/bin/bash", "/bin/busybox") if os.path.exists(shell)]
+SHELLS = [shell for shell in ("dash", "bash", "busybox") if os.path.exists(f"/bin/{shell}")]
 
 
 class Front:
-    """call(stage, stdin): the exit status, and the words that Python got, None where it was not
-    started. stdin, out: what it got and what was printed."""
+    """call(stage, stdin): the words that Python got, None if it was not started. stdin, out: what
+    it got and what was printed. status: of the whole."""
 
     def __init__(self, folder, shell=""):
         self.folder = folder
@@ -43,15 +45,21 @@ class Front:
             file.write(launcher.render(python, []))
         os.chmod(self.path, 0o755)
         self.words = [self.path]
-        if shell:
-            self.words = [shell, *(["sh"] if shell.endswith("busybox") else []), self.path]
+        if shell:  # which knows by its name that it is to be sh
+            sh = f"{folder}/{shell}/sh"
+            os.makedirs(os.path.dirname(sh), exist_ok=True)
+            os.symlink(f"/bin/{shell}", sh)
+            self.words = [sh, self.path]
 
-    def __call__(self, stage, stdin, *flags, environment=None, **options):
+    def __call__(self, stage, stdin, *flags, environment=None, fails=False, **options):
+        """stdin: bytes, a document, or None for a closed one. fails: whether it may."""
         for name in ("called", "stdin"):
             if os.path.exists(f"{self.folder}/{name}"):
                 os.unlink(f"{self.folder}/{name}")
         flags = flags or ("--conf-dir", self.conf, "--state-dir", self.state, "--timeout", "30")
         data = stdin if isinstance(stdin, bytes) else json.dumps(stdin, separators=",:").encode()
+        if stdin is None:
+            options["preexec_fn"] = lambda: os.close(0)
         # By a pipe that is full before it starts: who does not read to the end is found out.
         process = subprocess.Popen(
             [*self.words, stage, *flags],
@@ -61,12 +69,14 @@ class Front:
             env={"PATH": "/usr/bin:/bin"} if environment is None else environment,
             **options,
         )
-        self.out, err = process.communicate(data, timeout=30)
-        assert (process.returncode, err) == (0, b"")
+        self.out, err = process.communicate(data if stdin is not None else b"", timeout=60)
+        self.status = process.returncode
+        assert fails or (self.status, err) == (0, b"")
         if not os.path.exists(f"{self.folder}/called"):
             return None
-        with open(f"{self.folder}/stdin", "rb") as file:
-            self.stdin = file.read()
+        if stdin is not None:
+            with open(f"{self.folder}/stdin", "rb") as file:
+                self.stdin = file.read()
         return read(f"{self.folder}/called").splitlines()
 
     def touch(self, path):
@@ -119,7 +129,6 @@ def test_the_environment_decides_nothing(front):
     front.touch(f"{front.conf}/resource.d/a.conf")
     front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
     for stage in ("createRuntime", "poststop"):
-        environment["PATH"] = "/usr/bin:/bin"
         assert front(stage, STATE, environment=environment)[2] == stage
 
 
@@ -129,9 +138,9 @@ AFTER = pytest.mark.parametrize("stage", ["poststart", "poststop"])
 @AFTER
 def test_without_a_record_python_does_not_start(front, stage):
     assert front(stage, STATE) is None
-    other = record.name("/run/runc", ID[:-1])
-    for name in (f"{other}.json", f"{record.name('/run/runc', ID)}.log", "x.json"):
-        front.touch(f"{front.state}/{name}")
+    name = record.name("/run/runc", ID)
+    for other in (f"{name}.log", f"{name}.log.cut", record.MOVING, "x.txt", ".hidden"):
+        front.touch(f"{front.state}/{other}")
     assert front(stage, STATE) is None
     os.rename(front.state, f"{front.state}-gone")
     assert front(stage, STATE) is None
@@ -139,53 +148,201 @@ def test_without_a_record_python_does_not_start(front, stage):
 
 @pytest.mark.parametrize("ending", record.ENDINGS)
 def test_with_a_record_it_does(front, ending):
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}{ending}")
+    """Whosever it is: the state is not read."""
+    front.touch(f"{front.state}/{record.name('/run/runc', 'other')}{ending}")
     assert front("poststop", STATE)[2] == "poststop"
     assert json.loads(front.stdin) == STATE
 
 
 def test_after_the_start_only_where_there_may_be_something_to_do(front):
-    path = f"{front.state}/{record.name('/run/runc', ID)}"
-    front.touch(f"{path}.lock")
-    assert front("poststart", STATE) is None
-    front.touch(f"{path}.json")
-    assert front("poststart", STATE)[2] == "poststart"
-    assert json.loads(front.stdin) == STATE
-    os.chmod(f"{path}.json", record.SETTLED)
+    path, other = (f"{front.state}/{record.name('/run/runc', id)}" for id in (ID, "other"))
+    for one in (path, other):
+        front.touch(f"{one}.json")
+        os.chmod(f"{one}.json", record.SETTLED)
+    for ending in (".lock", ".new", ".log"):
+        front.touch(f"{path}{ending}")
     assert front("poststart", STATE) is None
     assert front("poststop", STATE)[2] == "poststop"
-    front.touch(f"{path}.new")
-    assert front("poststart", STATE)[2] == "poststart"
+    for one in (path, other):
+        os.chmod(f"{one}.json", record.PLAIN)
+        assert front("poststart", STATE)[2] == "poststart"
+        assert json.loads(front.stdin) == STATE
+        os.chmod(f"{one}.json", record.SETTLED)
 
 
-def test_the_state_arrives_whatever_is_in_it(front):
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
-    odd = "`id` $HOME $(id) \\ ' \" % * ~ é☃ \x7f" + "x" * 300_000
-    state = {**STATE, "annotations": {"odd": odd, "id": "other"}}
-    assert front("poststop", state) and json.loads(front.stdin) == state
-    assert front("poststop", json.dumps(state, indent=2, ensure_ascii=False).encode())
-    assert json.loads(front.stdin) == state
-
-
-IN_DOUBT = {
+ODD = "`id` $HOME $(id) \\ ' \" % * ~ é☃ \x7f" + "x" * 300_000
+STATES = {
+    "odd": json.dumps({**STATE, "annotations": {"odd": ODD, "id": "other"}}).encode(),
+    "lines": json.dumps(STATE, indent=2, ensure_ascii=False).encode() + b"\n\n",
     "nothing": b"",
     "no-json": b"{",
-    "no-id": b'{"pid":1}',
-    "spaces": b'{"id": "one"}',
+    "bytes": bytes(range(256)) * 300,
     "id-after-annotations": b'{"annotations":{"id":"two"},"id":"one"}',
-    "empty": b'{"id":""}',
-    "path": b'{"id":"../../etc"}',
-    "pattern": b'{"id":"*"}',
-    "escaped": rb'{"id":"\u006fne"}',
-    "long": b'{"id":"%s"}' % (b"x" * 201),
 }
 
 
 @AFTER
-@pytest.mark.parametrize("name", IN_DOUBT)
-def test_in_doubt_python_decides(front, stage, name):
-    assert front(stage, IN_DOUBT[name])[2] == stage
-    assert front.stdin.strip() == IN_DOUBT[name]
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_is_python_s_alone(front, stage, name):
+    """Nobody reads it without a record; with one it arrives as it was sent."""
+    assert front(stage, STATES[name]) is None
+    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    assert front(stage, STATES[name])[2] == stage
+    assert front.stdin == STATES[name]
+
+
+def test_16_mib_of_state_take_no_time(front):
+    """Once half a minute, byte by byte."""
+    state = b"{%s}" % (b" " * (16 << 20))
+    for stage in ("createRuntime", "poststart", "poststop"):
+        before = os.times()
+        assert front(stage, state) is None
+        after = os.times()
+        assert sum(after[2:4]) - sum(before[2:4]) < 1
+
+
+# What a shell cannot see
+
+
+def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
+    """/link/../conf is beside what the link leads to; the text alone says /conf."""
+    os.makedirs(f"{front.folder}/elsewhere/inner")
+    os.symlink("elsewhere/inner", f"{front.folder}/link")
+    front.touch(f"{front.folder}/elsewhere/conf/conf.json")
+    front.touch(f"{front.folder}/elsewhere/state/{record.name('', ID)}.json")
+    flags = [f"--{name}-dir={front.folder}/link/../{name}" for name in ("conf", "state")]
+    chosen = options.parse(flags)
+    assert conf.paths(chosen.conf_dir) and record.names(record.place(chosen))
+    words = [word for flag in flags for word in flag.split("=")]
+    for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+        assert front(stage, STATE, *words)[2] == stage
+
+
+@pytest.mark.parametrize("files", [4, 5, 8, 11])
+def test_a_shell_without_descriptors(front, files):
+    """It cannot open a folder, and its globs find nothing."""
+    front.touch(f"{front.conf}/resource.d/a.conf")
+    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))}
+    for stage in ("createRuntime", "poststart", "poststop"):
+        # There may be too few for a shell to begin with: then it fails.
+        found = front(stage, STATE, fails=True, **limits)
+        assert front.status != 0 or found is not None
+
+
+def without(*capabilities):
+    """Words before a command that it is run by, as root without these."""
+    dropped = ",".join(f"-{name}" for name in capabilities)
+    return ["setpriv", f"--inh-caps={dropped}", f"--bounding-set={dropped}", "--"]
+
+
+@pytest.mark.parametrize("mode", [0, 0o111, 0o444], ids=oct)
+def test_a_folder_that_cannot_be_read(front, mode):
+    """Root without the capabilities that make it root to files."""
+    front.words = without("dac_override", "dac_read_search") + front.words
+    for folder in (front.conf, f"{front.conf}/resource.d", front.state):
+        os.makedirs(folder, exist_ok=True)
+        for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+            assert front(stage, STATE) is None
+        os.chmod(folder, mode)
+        after = folder == front.state
+        for stage in ("poststart", "poststop") if after else ("createRuntime", "precreate"):
+            assert front(stage, STATE)[2] == stage
+        os.chmod(folder, 0o755)
+
+
+def test_a_folder_above_that_cannot_be_read(front):
+    front.words = without("dac_override", "dac_read_search") + front.words
+    flags = ["--conf-dir", f"{front.folder}/above/conf", "--state-dir", f"{front.folder}/above/s"]
+    os.mkdir(f"{front.folder}/above")
+    for stage in ("createRuntime", "poststart", "poststop"):
+        assert front(stage, STATE, *flags) is None
+        os.chmod(f"{front.folder}/above", 0o000)
+        assert front(stage, STATE, *flags)[2] == stage
+        os.chmod(f"{front.folder}/above", 0o755)
+
+
+@pytest.mark.parametrize("name", ["a b", "é", "new\nline", "*", "[a]", "x" * 201])
+def test_a_folder_with_an_odd_name_is_python_s(front, name):
+    folder = f"{front.folder}/{name}"
+    os.mkdir(folder)
+    for stage in ("createRuntime", "poststop"):
+        flags = ["--conf-dir", folder, "--state-dir", folder]
+        assert front(stage, STATE, *flags)[2:] == "\n".join([stage, *flags]).split("\n")
+
+
+@pytest.mark.parametrize("what", ["file", "fifo", "link", "self"])
+def test_something_else_in_the_place_of_a_folder(front, what):
+    for folder in (front.conf, f"{front.conf}/resource.d", front.state):
+        shutil.rmtree(folder, ignore_errors=True)
+        {
+            "file": front.touch,
+            "fifo": os.mkfifo,
+            "link": lambda path: os.symlink("/nothing", path),
+            "self": lambda path: os.symlink(path, path),
+        }[what](folder)
+        after = folder == front.state
+        for stage in ("poststart", "poststop") if after else ("createRuntime", "precreate"):
+            assert front(stage, STATE)[2] == stage
+        os.unlink(folder)
+        os.mkdir(folder)
+
+
+ENVIRONMENTS = {
+    "nothing": {},
+    "empty-path": {"PATH": ""},
+    "options": {"SHELLOPTS": "errexit:nounset:noglob:allexport:noclobber:pipefail"},
+    "globs": {"BASHOPTS": "nullglob:dotglob:nocaseglob:extglob:globstar"},
+    "failing-globs": {"BASHOPTS": "failglob"},
+    "case": {"BASHOPTS": "nocasematch"},
+    "ignored-globs": {"GLOBIGNORE": "*"},
+    "locale": {"LC_ALL": "C.UTF-8"},
+    "posix": {"POSIXLY_CORRECT": "1"},
+    "startup": {"ENV": "/startup", "BASH_ENV": "/startup"},
+    "functions": {f"BASH_FUNC_{name}%%": "() { return 0; }" for name in ("[", "cat", "read")},
+    "no-bash": {"BASH_VERSION": "5", "PWD": "/nothing", "OLDPWD": "x", "CDPATH": "/"},
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_no_environment_makes_it_miss_something(front, name):
+    front.touch(f"{front.conf}/resource.d/a.conf")
+    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    python = {"PATH": ENVIRONMENTS[name].get("PATH", "/usr/bin:/bin")}
+    environment = {**ENVIRONMENTS[name], **python}
+    for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+        assert front(stage, STATE, environment=environment)[2] == stage
+
+
+def test_no_command_of_the_bundle_is_run(front):
+    """A PATH that is empty means the current directory, which is the bundle."""
+    trap = f"{front.folder}/cat"
+    with open(trap, "w") as file:
+        file.write(f"#!/bin/sh\n>{front.folder}/trapped\n")
+    os.chmod(trap, 0o755)
+    for environment in ({}, {"PATH": ""}, {"PATH": "."}, {"PATH": front.folder}):
+        for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+            assert front(stage, STATE, environment=environment, cwd=front.folder) is None
+    assert not os.path.exists(f"{front.folder}/trapped")
+
+
+@pytest.mark.parametrize("stage", ["createRuntime", "precreate", "poststart", "poststop"])
+def test_without_a_stdin_python_decides(front, stage):
+    """cat would fail, and so would the container."""
+    assert front(stage, None)[2] == stage
+
+
+def test_in_a_folder_that_has_gone(front):
+    folder = f"{front.folder}/gone"
+
+    def leave():
+        os.mkdir(folder)
+        os.chdir(folder)
+        os.rmdir(folder)
+
+    for stage in ("createRuntime", "poststart", "poststop"):  # bash says so on stderr
+        assert front(stage, STATE, fails=True, preexec_fn=leave) is None
+        assert front.status == 0
 
 
 @pytest.mark.parametrize(
@@ -199,6 +356,9 @@ def test_in_doubt_python_decides(front, stage, name):
         ("--timeout", "x"),
         ("--timeout", "1.5"),
         ("--timeout", ""),
+        ("--timeout", "86401"),
+        ("--timeout", "\u0663"),
+        ("--state-dir", "/run//nri-hook", "--conf-dir", "x"),
         ("--state-dir", ""),
         ("more",),
     ],

@@ -153,8 +153,8 @@ def test_the_parent_stays_the_runtime(tmp_path: Path) -> None:
     path = tmp_path / "nri-hook"
     path.write_bytes(launcher.render(launcher.interpreter(), [str(tmp_path / "lib")]))
     path.chmod(0o755)
-    run = call(path, "poststop", "--timeout", "3")
-    assert run.stdout == f"{os.getpid()} ['{path}', 'poststop', '--timeout', '3']\n"
+    run = call(path, "poststop", "--timeout", "3.5")
+    assert run.stdout == f"{os.getpid()} ['{path}', 'poststop', '--timeout', '3.5']\n"
 
 
 def test_a_virtual_environment_is_resolved(tmp_path: Path) -> None:
