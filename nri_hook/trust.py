@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     from typing import Optional
 
 LINKS = 40
+# Below these an unmapped owner is taken for the host's root.
+SYSTEM = ("etc", "opt", "usr")
 
 
 class _Walk:
-    """The state of one walk: what may own things, and whether strangers can make entries here."""
+    """The state of one walk.
+
+    place: the names of the directories from / to where it is. sticky: whether strangers can make
+    entries in one of them. owners: the uids that are trusted. unmapped: the uid that in a user
+    namespace stands for everybody outside of it, the host's root and strangers alike; -1 if this
+    is not one.
+    """
 
     def __init__(self, path: str, before: "Optional[_Walk]" = None) -> None:
         """before: the walk to the folder that `path` is in, where that is done."""
         self.path = path
+        self.place: "list[str]" = list(before.place) if before else []
         self.sticky: bool = before.sticky if before else False
         self.owners: "set[int]" = before.owners if before else {0, os.geteuid()}
         self.unmapped: int = before.unmapped if before else _unmapped_uid()
@@ -35,15 +44,14 @@ class _Walk:
         A folder with the sticky bit (/tmp) may be writable: nobody can replace the entries of
         others there, and every entry on the way is checked for its owner too.
         """
-        trusted = status.st_uid in self.owners
-        if not trusted and status.st_uid == self.unmapped:
-            # The host's root looks like every other unmapped user; only a stranger who can make
-            # entries somewhere above could have put one here.
-            trusted = not self.sticky
+        if status.st_uid == self.unmapped:
+            # A directory of a stranger on the way to our own is harmless: in it there can be
+            # another of our own, at worst.
+            trusted = not self.sticky and (what == "folder" or self._is_system())
+        else:
+            trusted = status.st_uid in self.owners
         if not trusted:
-            raise HookError(
-                f"{what} {name} belongs to uid {status.st_uid}, expected root", path=self.path
-            )
+            raise self._belongs_to(status.st_uid, f"{what} {name}")
         if stat.S_ISLNK(status.st_mode) or not status.st_mode & 0o022:
             return
         if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
@@ -56,9 +64,21 @@ class _Walk:
 
     def check_last(self, folder: os.stat_result) -> None:
         """Raise HookError if strangers can make entries in the folder of the file itself: /tmp,
-        say."""
+        say, or in a user namespace anything that is neither ours nor below SYSTEM."""
         if folder.st_mode & 0o022:
             raise HookError("the folder of this file may be written by others", path=self.path)
+        if folder.st_uid == self.unmapped and not self._is_system():
+            raise self._belongs_to(folder.st_uid, "the folder of this file")
+
+    def _is_system(self) -> bool:
+        """Whether only root of the host can have made entries here; nobody else makes any in /."""
+        return not self.place or self.place[0] in SYSTEM
+
+    def _belongs_to(self, uid: int, what: str) -> HookError:
+        expected = "root"
+        if uid == self.unmapped:
+            expected = "our own, or a path of root's alone below /etc, /opt or /usr"
+        return HookError(f"{what} belongs to uid {uid}, expected {expected}", path=self.path)
 
 
 class _UntrustedWalk(_Walk):
@@ -133,7 +153,8 @@ class Folder:
             folder = _go(self._walk, is_file=False)
         try:
             if above:
-                self._walk.check(os.fstat(folder), "folder", os.path.basename(path))
+                self._walk.place.append(os.path.basename(path))
+                self._walk.check(os.fstat(folder), "folder", self._walk.place[-1])
             self._walk.check_last(os.fstat(folder))
         finally:
             os.close(folder)
@@ -178,6 +199,7 @@ def _go(walk: _Walk, is_file: bool) -> int:
                 target = os.readlink(name, dir_fd=folder)
                 if target.startswith("/"):
                     folder = _enter(folder, "/")
+                    walk.place = []
                 parts = _parts(target) + parts
             elif last and not stat.S_ISREG(status.st_mode):  # to open a device may do something
                 raise HookError("expected a regular file", path=path)
@@ -185,6 +207,7 @@ def _go(walk: _Walk, is_file: bool) -> int:
                 return _open_regular(walk, folder, name)
             else:
                 folder = _enter(folder, name)
+                walk.place = walk.place[:-1] if name == ".." else [*walk.place, name]
                 walk.check(os.fstat(folder), "folder", name)
         if is_file:
             raise HookError("expected a regular file", path=path)

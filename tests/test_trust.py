@@ -324,33 +324,78 @@ def test_in_a_user_namespace_the_users_own_files_pass(tree):
 
 
 @pytest.fixture
-def system():
-    """A tree with no folder above it that others may write; /tmp is one."""
-    folder = tempfile.mkdtemp(prefix="nri-test-", dir="/run")
-    os.chmod(folder, 0o755)
-    yield Tree(folder)
-    shutil.rmtree(folder)
+def make_tree():
+    """A function that makes a tree in a folder of root's, closed to others as all above it."""
+    made = []
+
+    def make(above):
+        made.append(tempfile.mkdtemp(prefix="nri-test-", dir=above))
+        os.chmod(made[-1], 0o755)
+        return Tree(made[-1])
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder)
 
 
-def test_in_a_user_namespace_the_hosts_files_pass(system):
+@pytest.mark.parametrize("above", ["/etc", "/opt", "/usr"])
+def test_in_a_user_namespace_the_hosts_system_passes(make_tree, above):
     """Root's files look like those of any other unmapped user there."""
+    system = make_tree(above)
+    path, link = system.make("a/file"), system.link("b/link", "../a")
+    assert in_user_namespace(USER, lambda: opened(path)) == "text"
+    assert in_user_namespace(USER, lambda: opened(f"{link}/file")) == "text"
+    # Of what lies in / itself, such as the link /bin, nobody else can have made anything.
+    assert in_user_namespace(USER, lambda: os.close(trust.open_file("/bin/sh"))) is None
+
+
+@pytest.mark.parametrize("owner", [0, STRANGER])
+def test_in_a_user_namespace_everybody_else_s_files_are_a_stranger_s(make_tree, owner):
+    """Elsewhere the host's root cannot be told from anybody."""
+    elsewhere = make_tree("/run")
+    path = elsewhere.make("a/file")
+    os.chown(path, owner, owner)
+    os.chown(elsewhere.path("a"), owner, owner)
+    said = "the folder of this file belongs to uid 65534, expected our own, or a path of root's"
+    with pytest.raises(HookError, match=f"^{path}: {said} alone below /etc, /opt or /usr$"):
+        in_user_namespace(USER, lambda: opened(path))
+    os.chown(elsewhere.path("a"), USER, USER)
+    with pytest.raises(HookError, match="file file belongs to uid 65534, expected our own"):
+        in_user_namespace(USER, lambda: opened(path))
+    os.chown(path, USER, USER)  # which lies in a folder of the other
+    assert in_user_namespace(USER, lambda: opened(path)) == "text"
+
+
+def test_in_a_user_namespace_a_link_of_a_stranger_leads_nowhere(make_tree):
+    system, elsewhere = make_tree("/opt"), make_tree("/run")
     path = system.make("a/file")
-    for owner in (0, STRANGER):
-        os.chown(path, owner, owner)
-        assert in_user_namespace(USER, lambda: opened(path)) == "text"
+    link = elsewhere.link("link", path)
+    os.chown(elsewhere.folder, USER, USER)
+    with pytest.raises(HookError, match="link link belongs to uid 65534, expected our own"):
+        in_user_namespace(USER, lambda: opened(link))
+    os.lchown(link, USER, USER)
+    assert in_user_namespace(USER, lambda: opened(link)) == "text"
+    # Nor does one of root's make a stranger's file root's.
+    other = elsewhere.make("a/file", uid=STRANGER)
+    for name, target in (("direct", other), ("folder", elsewhere.path("a"))):
+        system.link(name, target)
+    for path in (system.path("direct"), system.path("folder/file"), f"/usr/..{other}"):
+        with pytest.raises(HookError, match="the folder of this file belongs to uid 65534"):
+            in_user_namespace(USER, lambda path=path: opened(path))
 
 
-def test_in_a_user_namespace_the_hosts_files_must_be_closed_to_others(system):
+def test_in_a_user_namespace_the_hosts_files_must_be_closed_to_others(make_tree):
+    system = make_tree("/opt")
     path = system.make("a/file", 0o646)
     with pytest.raises(HookError, match="file file may be written by others"):
         in_user_namespace(USER, lambda: opened(path))
     path = system.make("open/file")
-    system.make_folder("open", 0o757)
+    system.make_folder("open", 0o775)
     with pytest.raises(HookError, match="folder open may be written by others"):
         in_user_namespace(USER, lambda: opened(path))
     path = system.make("sticky/a/file")
     system.make_folder("sticky", 0o1777)
-    with pytest.raises(HookError, match=r"folder a belongs to uid \d+, expected root"):
+    with pytest.raises(HookError, match=r"folder a belongs to uid 65534, expected our own"):
         in_user_namespace(USER, lambda: opened(path))
 
 
