@@ -2,7 +2,7 @@
 
 crun throws the stderr of hooks away, and engines say "exit status 1" and no more. One file per
 container, one line of JSON per invocation, written when all else is done. It outlives the record,
-which a failed create removes at once, until `nri-hook gc`.
+which a failed create removes at once, until `nri-hook gc`, or until log_space.py needs the room.
 
 Hooks of one container follow one another by the lock of its record. Of two that hold none, both
 just at the moment when the file is full, one may lose its line; there is no other lock.
@@ -64,7 +64,7 @@ def names(folder: str) -> "list[str]":
 def read(path: str) -> "list[dict[str, Any]]":
     """The invocations in a log, the oldest first, without lines that are none. Raises OSError."""
     entries = []
-    for line in _lines(path):
+    for line in lines(path):
         try:
             entry = strictjson.loads(line)
         except strictjson.JSONError:
@@ -72,6 +72,18 @@ def read(path: str) -> "list[dict[str, Any]]":
         if type(entry) is dict and KEYS.issubset(entry):
             entries.append(entry)
     return entries
+
+
+def lines(path: str) -> "list[bytes]":
+    """The lines of a log, the oldest first, with their ends. Raises OSError."""
+    fd = strictjson.open_regular(path)
+    try:
+        # The end of a file that somebody has made larger; its first line may be half of one.
+        start = max(0, os.fstat(fd).st_size - MAX_SIZE)
+        found = os.pread(fd, MAX_SIZE, start).splitlines(keepends=True)
+    finally:
+        os.close(fd)
+    return found[1:] if start else found
 
 
 def _line(report: "Report") -> bytes:
@@ -132,7 +144,7 @@ def _rewrite(path: str, new_path: str, line: bytes) -> None:
     """The log with `line`, without as many of its oldest lines as it takes."""
     kept = [line]
     size = len(line)
-    for older in reversed(_lines(path)):
+    for older in reversed(lines(path)):
         size += len(older)
         if size > MAX_SIZE:
             break
@@ -143,14 +155,3 @@ def _rewrite(path: str, new_path: str, line: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(new_path, path)
-
-
-def _lines(path: str) -> "list[bytes]":
-    fd = strictjson.open_regular(path)
-    try:
-        # The end of a file that somebody has made larger; its first line may be half of one.
-        start = max(0, os.fstat(fd).st_size - MAX_SIZE)
-        lines = os.pread(fd, MAX_SIZE, start).splitlines(keepends=True)
-    finally:
-        os.close(fd)
-    return lines[1:] if start else lines

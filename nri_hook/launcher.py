@@ -47,6 +47,7 @@ IMPORTED = (
     "nri_hook.draft",
     "nri_hook.hosted",
     "nri_hook.journal",
+    "nri_hook.log_space",
     "nri_hook.movers",
     "nri_hook.pluginconf",
     "nri_hook.quick",

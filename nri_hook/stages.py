@@ -187,6 +187,10 @@ def _keep(report: log.Report, flags: options.Options, stdin: bytes) -> None:
     try:
         if not report.record[1] and report.outcome == "failed":
             report.record = _whose(report, flags, stdin)
+        if report.record[1] and report.outcome == "failed":
+            from nri_hook import log_space
+
+            log_space.make_room(report.record[0])
         journal.append(report)
     except HookError:  # nobody knows whose it is, or there is no state folder
         pass

@@ -15,6 +15,8 @@ from nri_hook.cli import leftovers, state
 from nri_hook.errors import HookError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nri_hook.cli.install import Commands
 
 # A setup without a create: podman creates within a second, if it does.
@@ -59,17 +61,31 @@ def run(args: argparse.Namespace) -> int:
             print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
     # A record that cannot be read may know of any cgroup.
     found = [] if failures else leftovers.cgroups(folder)
+    failures += _tidy(found, args.dry_run)
     errors: list[Exception] = []
-    for path, says, remove in [*found, *leftovers.logs(folder, errors)]:
+    failures += _tidy(leftovers.logs(folder, errors), args.dry_run)
+    failures += _tidy(leftovers.crowded(folder), args.dry_run)
+    for unread in errors:
+        _complain(unread)
+    return 1 if failures or errors else 0
+
+
+def _tidy(found: Iterable[leftovers.Leftover], dry_run: bool) -> int:
+    """Remove leftovers, with a line for each; how many could not be removed."""
+    failures = 0
+    for path, says, remove in found:
         print(printable(f"{path}: {says}"), flush=True)
         try:
-            if not args.dry_run:
+            if not dry_run:
                 remove()
-        except HookError as error:
-            errors.append(error)
-    for reason in map(state.reason, errors):
-        print(printable(f"nri-hook gc: {reason}"), file=sys.stderr)
-    return 1 if failures or errors else 0
+        except (HookError, OSError) as error:
+            failures += 1
+            _complain(error)
+    return failures
+
+
+def _complain(error: Exception) -> None:
+    print(printable(f"nri-hook gc: {state.reason(error)}"), file=sys.stderr)
 
 
 def _collect(folder: str, name: str, args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import files, journal, record
+from nri_hook import files, journal, log_space, record
 from nri_hook.cgroups import files as cgroup_files
 from nri_hook.cgroups import folders, hierarchies
 
@@ -60,6 +60,12 @@ def logs(folder: str, errors: list[Exception]) -> Iterator[Leftover]:
                 yield path, says, _remover(folder, name)
         except OSError as error:
             errors.append(error)
+
+
+def crowded(folder: str) -> Iterator[Leftover]:
+    """What has to go because the logs of all containers together are too large. Raises OSError."""
+    for step in log_space.steps(folder):
+        yield step.path, f"the logs take too much room: {step.says}", step.take
 
 
 def _remover(folder: str, name: str) -> Callable[[], object]:
