@@ -25,9 +25,10 @@ MAX_SIZE = 64 << 20
 # A record holds what others wrote some levels below its own top.
 MAX_DEPTH = strictjson.MAX_DEPTH + 10
 SUFFIX = ".json"
+NEW = ".new"
 LOCK = ".lock"
 # The record, the next one while it is written, and what is locked.
-ENDINGS = (SUFFIX, ".new", LOCK)
+ENDINGS = (SUFFIX, NEW, LOCK)
 LOCK_PAUSE = 0.02
 # The remainders of CRC-32 for the four low bits (polynomial 0xEDB88320).
 HALF_BYTES = (

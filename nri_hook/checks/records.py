@@ -9,8 +9,9 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nri_hook import init, journal, record, strictjson
+from nri_hook import init, journal, record, strictjson, trust
 from nri_hook.cgroups import hierarchies
+from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 from nri_hook.options import Options
@@ -35,7 +36,11 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
         yield Finding(OK, "records", f"{folder}: not there yet")
         return
     try:
+        trust.Folder(folder)
         names = record.names(folder)
+    except HookError as error:
+        yield Finding(FAIL, "records", str(error), owners.mend(folder))
+        return
     except OSError as error:
         yield Finding(FAIL, "records", f"{folder}: {error.strerror}", "run this command as root")
         return
@@ -66,16 +71,16 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
         what = f"{folder}: {count} {WORDS[todo]}: {named}"
         yield Finding(WARN, "records", what, f"nri-hook gc{flag}")
     yield Finding(OK, "records", f"{folder}: {kept} of containers that are there")
-    yield from _logs(folder)
+    yield from _odd(folder)
 
 
-def _logs(folder: str) -> Iterator[Finding]:
-    """What is in the place of a log and cannot be one."""
+def _odd(folder: str) -> Iterator[Finding]:
+    """What lies in the place of a file of ours other than a record, and cannot be one."""
+    endings = (record.LOCK, record.NEW, journal.SUFFIX, journal.CUT)
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if name.endswith((journal.SUFFIX, journal.CUT)) and not _is_file(path):
-            what = f"{path}: expected a regular file, so no log of this container is kept"
-            yield Finding(FAIL, "records", what, removal(path))
+        if name.endswith(endings) and not _is_file(path):
+            yield Finding(FAIL, "records", f"{path}: expected a regular file", removal(path))
 
 
 def _is_file(path: str) -> bool:
@@ -113,12 +118,13 @@ def _unusable(folder: str) -> tuple[str, str] | None:
     if not os.path.isdir(folder):
         return f"{folder}: is no folder", removal(folder)
     status = os.stat(folder)
+    # Records of others would have gc kill, call and remove what they name.
+    aside = f"look at what is in it, then mv {quoted} {shlex.quote(folder + '.off')}"
     if status.st_uid != os.geteuid():
-        what = f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}"
-        return what, f"chown {os.geteuid()} {quoted}"
+        return f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}", aside
     if status.st_mode & 0o077:
         what = f"{folder}: is open to others (mode {status.st_mode & 0o7777:04o}), expected 0700"
-        return what, f"chmod 0700 {quoted}"
+        return what, aside if status.st_mode & 0o022 else f"chmod 0700 {quoted}"
     if not os.access(folder, os.W_OK):
         return f"{folder}: cannot be written", _writable(folder)
     return None

@@ -9,6 +9,7 @@ import stat
 
 import pytest
 from support.forked import command
+from support.users import as_user
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -124,6 +125,12 @@ DOCTOR = f"doctor --bundle DIR/bundle {PLACES} {STATE}"
 INVOKE = f"invoke {PLACES} {STATE}"
 # What lies somewhere -> the commands that come upon it.
 READERS = {
+    f"{RECORD}.json": [
+        *(f"{words} {STATE}" for words in ("status", "status --tree", "gc", "gc --dry-run")),
+        DOCTOR,
+        f"{INVOKE} --bundle DIR/bundle",
+    ],
+    f"{RECORD}.lock": [f"gc {STATE}", DOCTOR],
     f"{RECORD}.log": [f"log {STATE}", f"log one {STATE}", f"gc {STATE}", DOCTOR],
     "conf/conf.json": [f"validate {PLACES}", DOCTOR, INVOKE],
     "conf/resource.d/a.conf": [f"validate {PLACES}", DOCTOR, INVOKE],
@@ -152,8 +159,13 @@ READERS = {
         "install --hooks-dir DIR/hooks.d --launcher DIR/launcher",
     ],
 }
-# What validate can do without: the schema of a plugin's conf, which lies beside the plugin.
-SPARED = {("plugins/quiet", "validate"), ("plugins/quiet.schema.json", "validate")}
+# What a command can do without: the schema of a plugin's conf, which lies beside the plugin; one
+# record of many.
+SPARED = {
+    ("plugins/quiet", "validate"),
+    ("plugins/quiet.schema.json", "validate"),
+    (f"{RECORD}.json", "invoke"),
+}
 CASES = [(place, words) for place, lines in READERS.items() for words in lines]
 
 
@@ -163,8 +175,133 @@ def test_it_is_named_and_the_rest_goes_on(node, place, words, kind):
     node.take(place)
     kind(node.path(place), node)
     done = node.run(words)
-    if kind is huge and place.endswith(".log"):
-        return  # its end is read, in which there is nothing
-    assert node.path(place) in done.text, done
-    assert done.status == (0 if (place, words.split()[0]) in SPARED else 1), done
     assert not os.path.exists(node.ran)
+    if kind is huge and place.endswith((".log", ".lock")):
+        return  # of a log the end is read, of a lock nothing
+    spared = (place, words.split()[0]) in SPARED
+    assert done.status == (0 if spared else 1), done
+    assert spared or node.path(place) in done.text, done
+
+
+# Whole directories
+
+OF_STATE = ["status", "status --tree", "status one", "log", "log one", "gc", "gc --dry-run"]
+
+
+@pytest.mark.parametrize("words", [f"{words} {STATE}" for words in OF_STATE] + [DOCTOR])
+def test_a_state_directory_of_a_stranger(node, words):
+    """What is in it would tell root which processes to kill, and which plugins to call."""
+    with open(node.path(f"{RECORD}.json"), "w") as file:
+        json.dump({"id": "one", "pid": os.getpid()}, file)
+    os.mkfifo(node.path("state/two-01234567.json"))
+    os.chown(node.path("state"), STRANGER, STRANGER)
+    before = sorted(os.listdir(node.path("state")))
+    done = node.run(words)
+    assert done.status == 1
+    assert node.path("state") in done.text and f"belongs to uid {STRANGER}" in done.text, done
+    assert "one-01234567" not in done.text and "two-01234567" not in done.text
+    assert sorted(os.listdir(node.path("state"))) == before
+
+
+@pytest.mark.parametrize("words", [f"{words} {STATE}" for words in OF_STATE] + [DOCTOR])
+def test_a_state_directory_that_a_stranger_may_replace(node, words):
+    os.mkdir(node.path("home"))
+    os.rename(node.path("state"), node.path("home/state"))
+    os.chown(node.path("home"), STRANGER, STRANGER)
+    done = node.run(words.replace("DIR/state", "DIR/home/state"))
+    assert done.status == 1 and f"folder home belongs to uid {STRANGER}" in done.text, done
+
+
+@pytest.mark.parametrize("kind", [fifo, device, link, link_to_fifo, unix_socket])
+@pytest.mark.parametrize("words", [f"{words} {STATE}" for words in OF_STATE] + [DOCTOR])
+def test_something_else_in_the_place_of_the_state_directory(node, words, kind):
+    os.rmdir(node.path("state"))
+    kind(node.path("state"), node)
+    done = node.run(words)
+    assert done.status == 1 and node.path("state") in done.text, done
+
+
+@pytest.mark.parametrize("kind", [fifo, device, link, link_to_fifo, huge, unix_socket])
+@pytest.mark.parametrize("place", ["conf", "conf/resource.d", "plugins", "bundle", "hooks.d"])
+def test_something_else_in_the_place_of_a_directory(node, place, kind):
+    """No command hangs, whatever it makes of that."""
+    os.system(f"rm -rf {node.path(place)}")
+    kind(node.path(place), node)
+    for words in (f"validate {PLACES}", DOCTOR, INVOKE, f"{INVOKE} --bundle DIR/bundle"):
+        node.run(words)
+    for name in ("doctor", "install", "uninstall"):
+        node.run(f"{name} --hooks-dir DIR/hooks.d --launcher DIR/launcher")
+    assert not os.path.exists(node.ran)
+
+
+# A file of a stranger
+
+STRANGERS = {
+    "conf/conf.json": [DOCTOR, INVOKE],
+    "conf/resource.d/a.conf": [DOCTOR, INVOKE],
+    "plugins/quiet": [DOCTOR, INVOKE, f"{INVOKE} --plugin DIR/plugins/quiet"],
+    "plugins/quiet.schema.json": [f"validate {PLACES}"],
+    "bundle/config.json": [DOCTOR],
+    "hooks.d/10-other.json": [f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}"],
+}
+OWNED = [(place, words) for place, lines in STRANGERS.items() for words in lines]
+
+
+@pytest.mark.parametrize("whose", ["file", "directory"])
+@pytest.mark.parametrize(("place", "words"), OWNED)
+def test_a_file_of_a_stranger(node, place, words, whose):
+    """It is not gone by, and nothing of it is executed. The fix does not make it root's."""
+    path = node.path(place)
+    if not os.path.exists(path):
+        node.write(place, {"plugins": [{"type": "quiet"}]})
+    os.chmod(path, 0o777)
+    os.chown(path if whose == "file" else os.path.dirname(path), STRANGER, STRANGER)
+    done = node.run(words)
+    assert f"belongs to uid {STRANGER}" in done.text, done
+    assert done.status == 1 or words.startswith("validate")
+    assert not os.path.exists(node.ran)
+    if whose == "file":
+        assert f"chown -h root: {path}" not in done.text
+        assert "doctor" not in words or "mend: look at " in done.text
+
+
+def test_a_file_of_a_stranger_that_root_names(node):
+    """It may be looked at: nothing of it is executed."""
+    for place in ("request.json", "conf/conf.json", "hooks.d/10-other.json"):
+        os.chmod(node.path(place), 0o666)
+        os.chown(node.path(place), STRANGER, STRANGER)
+        assert "well-formed" in node.run(f"validate DIR/{place}").check().out
+    os.chown(node.path("bundle"), STRANGER, STRANGER)
+    for words in ("install", "uninstall"):
+        node.run(f"{words} --bundle DIR/bundle --launcher DIR/launcher").check()
+
+
+def test_a_file_that_may_not_be_read(node):
+    """As root it may; a user is told which."""
+    os.chmod(node.path("conf/conf.json"), 0)
+    node.run(f"validate {PLACES}").check()
+    os.chmod(node.folder, 0o755)
+
+    def look():
+        return [node.run(words) for words in (f"validate {PLACES}", DOCTOR, INVOKE)]
+
+    for done in as_user(STRANGER, look):
+        assert (done.status, "Permission denied" in done.text) == (1, True), done
+        assert node.path("conf/conf.json") in done.text
+
+
+# What the shell has opened
+
+
+def test_a_pipe_that_this_process_was_given(node):
+    """`nri-hook log --payload ID | nri-hook validate /dev/stdin`, `invoke --request <(...)`."""
+    read, write = os.pipe()
+    os.set_inheritable(read, True)
+    with open(write, "wb") as pipe, open(node.path("request.json"), "rb") as request:
+        pipe.write(request.read())
+    try:
+        path = f"/dev/fd/{read}"
+        done = node.run(f"validate {path}").check()
+        assert done.out == f"{path}: well-formed payload\n"
+    finally:
+        os.close(read)

@@ -1,6 +1,7 @@
 """A command of nri-hook in a child of this process: as it is at a terminal, without the start of an
 interpreter for each."""
 
+import importlib
 import os
 import select
 import signal
@@ -8,8 +9,12 @@ import sys
 import tempfile
 import traceback
 
-from nri_hook.cli import main
+from nri_hook.cli import COMMANDS, main
 from support.commands import Done, read
+
+# Once and for all children, some of whom are users who may not read where they lie.
+for _name in COMMANDS:
+    importlib.import_module(f"nri_hook.cli.{_name}")
 
 # Far above what any command takes here, and what hangs ends.
 SECONDS = 30
