@@ -72,7 +72,11 @@ def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
 def _correct_crun(status: "Any", placed: "dict[str, Any]") -> bool:
     """crun, src/libcrun/status.c: cgroup-path is one path for all hierarchies, from their root;
     scope the unit's name."""
-    paths = {placed["former"][name]: cgroup for name, cgroup in placed["cgroups"].items()}
+    delegated = placed.get("delegated", "")  # which the record does not know
+    paths = {
+        placed["former"][name].removesuffix(delegated): cgroup.removesuffix(delegated)
+        for name, cgroup in placed["cgroups"].items()
+    }
     former_scope = status["scope"]
     if status["cgroup-path"] in paths.values():
         return False

@@ -49,6 +49,12 @@ class Container:
 
         return places.default_path(self.id, self.membership)
 
+    def delegated(self) -> str:
+        """Where below its cgroup init is; see places.delegated()."""
+        from nri_hook.cgroups import places
+
+        return places.delegated(self.bundle.annotations) if self.caller.name == "crun" else ""
+
     def request(self, notes: "list[str]") -> "dict[str, Any]":
         """The Request for its creation. notes: gets what is missing in it and why."""
         pod = None

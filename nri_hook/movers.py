@@ -37,7 +37,14 @@ class LiveMove:
         pid = container.init.pid
         membership = hierarchies.membership(pid)
         self.plan = plan.plan(
-            pid, membership, container.cgroups_path, path, book.name, book.folder, leave_parent
+            pid,
+            membership,
+            container.cgroups_path,
+            path,
+            book.name,
+            book.folder,
+            leave_parent,
+            delegated=container.delegated(),
         )
         if self.plan is None:
             return None

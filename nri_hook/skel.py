@@ -118,7 +118,8 @@ class Request:
         from nri_hook.cgroups.controls import Controls
 
         creating = self.state == State.CREATE
-        return Controls(self.spec.cgroups_path, self.spec.cgroups, self.pid, creating)
+        spec = self.spec
+        return Controls(spec.cgroups_path, spec.cgroups, self.pid, creating, spec.annotations)
 
 
 class Result:

@@ -336,9 +336,9 @@ def test_not_its_own(scene, runc):
     runc.create("first", bundle).check()
     pid = runc.pid("first")
     for path in (f"{scene.cgroup}-elsewhere", "start-0", "/", "", "machine.slice:runc:first"):
-        refused("its cgroup is not its own: .* is not where it is", path, None, pid)
-    refused("its cgroup is not its own", bundle.cgroups_path, None, os.getppid())
-    refused("its cgroup is not its own", "/", {"cpu": "/", "": "/"}, None)
+        refused("its cgroup is not at its cgroupsPath", path, None, pid)
+    refused("its cgroup is not its own", bundle.cgroups_path, None, os.getpid())
+    refused("its cgroup is not at its cgroupsPath", "/", {"cpu": "/", "": "/"}, None)
     for path in ("/..", f"{scene.cgroup}/../x", "x"):
         refused("not below what is mounted", path, {"cpu": path}, None)
     refused("no cgroup yet", bundle.cgroups_path, {}, None)
@@ -371,8 +371,8 @@ def test_a_name_below_the_own_is_not_taken_for_it(scene, runc):
 def test_a_scope_that_is_not_its_own(in_scope, scene):
     """The scope of a session, in which a container without a cgroup of its own stands."""
     pid, _ = in_scope
-    refused("its cgroup is not its own", "system.slice:runc:other", None, pid)
-    refused("its cgroup is not its own", "/system.slice", None, pid)
+    refused("its cgroup is not at its cgroupsPath", "system.slice:runc:other", None, pid)
+    refused("its cgroup is not at its cgroupsPath", "/system.slice", None, pid)
 
 
 def test_the_process_has_ended(scene, runc):

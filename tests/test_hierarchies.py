@@ -8,7 +8,7 @@ import pytest
 from support import cgroups
 from support.node import TOP
 
-from nri_hook.cgroups import files, hierarchies, systemd
+from nri_hook.cgroups import files, hierarchies
 
 COUNT = """
 import os
@@ -72,16 +72,3 @@ def test_what_a_mount_shows():
     assert nested.reaches("/docker/1") and nested.reaches("/docker/1/a")
     assert nested.absolute("/a/b") == "/docker/1/a/b"
     assert not nested.reaches("/docker/12") and not nested.reaches("/a")
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "scope", "inner"),
-    [
-        ("/machine.slice/libpod-1.scope", "/machine.slice/libpod-1.scope", ""),
-        ("/m.slice/libpod-1.scope/container", "/m.slice/libpod-1.scope", "/container"),
-        ("/m.slice/runc-my.scopes.scope", "/m.slice/runc-my.scopes.scope", ""),
-        ("/user.slice/s.scope/m.slice/a-1.scope", "/user.slice/s.scope/m.slice/a-1.scope", ""),
-    ],
-)
-def test_the_scope_in_a_path(cgroup, scope, inner):
-    assert systemd.split(cgroup) == (scope, inner)

@@ -1,8 +1,10 @@
 """The names of places: what an answer means for a container, before any folder is touched."""
 
+import os
+
 import pytest
 
-from nri_hook.cgroups import places
+from nri_hook.cgroups import hierarchies, places
 from nri_hook.errors import Left, Refused
 
 PATHS = ("/kubepods/pod1/x", "default/redis", "redis", "/redis")
@@ -81,6 +83,13 @@ def test_what_leads_elsewhere_is_refused():
         assert "expected names only" in refused(answer, ":runc:x")
 
 
+def test_its_own_path_leads_where_it_reads():
+    """Nobody could tell where runc and crun, who take such parts differently, have put it."""
+    for own in ("../x/libpod-1", "/../x/libpod-1", "/a/../b", "a/./b", "/a/..", "./a"):
+        with pytest.raises(Refused, match="the container's own cgroupsPath .* has the part"):
+            places.normal("/qos/x", own)
+
+
 def test_names_that_no_line_can_hold():
     for name in ("a\n", "\x00", "a\x1b[31m", "\ud800", "\u200b", "\t", "\u2028", "\x7f"):
         assert "a name must be printable" in refused(f"/qos/{name}", "/x")
@@ -145,8 +154,12 @@ def test_a_hierarchy_in_which_it_is_elsewhere_is_none_of_its_own():
 
 @pytest.mark.parametrize("path", ["/a/b", "b", "", "/", "//"])
 def test_no_cgroup_of_its_own(path):
-    for membership in ({}, {"": "/"}, {"": "/user.slice", "cpu": "/"}):
-        with pytest.raises(Left, match="its cgroup is not its own"):
+    """It shares its runtime's, which is ours, or is elsewhere than its path says."""
+    ours = hierarchies.membership(os.getpid())
+    with pytest.raises(Left, match="its cgroup is not its own but that of its runtime"):
+        places.own_places(path, ours)
+    for membership in ({}, {"": "/x"}, {"": "/user.slice", "cpu": "/"}, {**ours, "x": "/"}):
+        with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
             places.own_places(path, membership)
 
 
@@ -155,6 +168,26 @@ def test_a_place_with_another_path_keeps_its_base():
     other = place.with_path("/qos/x")
     assert (other.hierarchy, other.cgroup()) == ("cpu", "/base/qos/x")
     assert place.cgroup() == "/base/a/b"
+
+
+def test_what_crun_puts_below_the_cgroup_that_it_limits():
+    def delegated(name):
+        return places.delegated({"run.oci.delegate-cgroup": name})
+
+    assert places.delegated({}) == delegated("") == delegated("/") == delegated(".") == ""
+    assert delegated("foo") == delegated("/foo/") == delegated("./foo//.") == "/foo"
+    assert delegated("a/b.scope") == "/a/b.scope"
+
+    (place,) = places.own_places("/a/b", {"": "/a/b/foo"}, "/foo")
+    assert (place.cgroup(), place.inner) == ("/a/b", "/foo")
+    assert place.with_path("/x").inner == "/foo"
+    # runc does not know it, and crun puts it nowhere else.
+    (place,) = places.own_places("/a/b", {"": "/a/b"}, "/foo")
+    assert (place.cgroup(), place.inner) == ("/a/b", "")
+    with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
+        places.own_places("/a/b", {"": "/a/b/foo/bar"}, "/foo")
+    with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
+        places.own_places("/a/b", {"": "/a/x"}, delegated("../x"))
 
 
 def test_the_default_is_the_id_or_a_scope():
@@ -168,10 +201,49 @@ def test_the_default_is_the_id_or_a_scope():
     assert places.default_path("redis", {"": "/system.slice/libpod-redis.scope"}) == "redis"
 
 
+SCOPE = "/machine.slice/machine-a.slice/libpod-1.scope"
+
+
+def test_the_scope_is_the_one_that_the_cgroups_path_names():
+    unit = "machine-a.slice:libpod:1"
+    assert places.scope_in(SCOPE, unit) == (SCOPE, "")
+    # crun, with and without annotations of the container: init.scope is no unit.
+    for inner in ("/container", "/container/init.scope", "/init.scope", "/a/b.scope/c"):
+        assert places.scope_in(SCOPE + inner, unit) == (SCOPE, inner)
+    assert places.scope_in("/system.slice/crun-x.scope/container", ":crun:x") == (
+        "/system.slice/crun-x.scope",
+        "/container",
+    )
+    assert places.scope_in("/runc-x.scope", "-.slice:runc:x") == ("/runc-x.scope", "")
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        "/machine.slice/machine-a.slice/x",
+        "/machine.slice/machine-a.slice/libpod-1.scopes",
+        "/machine.slice/machine-a.slice/libpod-2.scope/libpod-1.scope",
+        "/machine.slice/libpod-1.scope",
+        f"/x{SCOPE}",
+        f"/system.slice/x.service{SCOPE}",
+        "/",
+    ],
+)
+def test_what_only_looks_like_its_scope(cgroup):
+    """crun's annotation run.oci.systemd.subgroup can lead anywhere."""
+    assert places.scope_in(cgroup, "machine-a.slice:libpod:1") is None
+
+
+def test_a_unit_beside_another():
+    assert places.beside("a.slice:libpod:1") == "a.slice:libpod-nri:1"
+    assert places.beside(":runc:1") == ":runc-nri:1"
+
+
 def test_whether_it_is_in_a_scope():
     scope = {"": "/system.slice/runc-redis.scope"}
     assert places.in_scope(":runc:redis", scope)
     assert places.in_scope("a.slice:crun:x", {"": "/a.slice/crun-x.scope/container"})
     # runc without --systemd-cgroup takes such a cgroupsPath for the name of a folder.
     assert not places.in_scope(":runc:redis", {"": "/:runc:redis"})
+    assert not places.in_scope("a:b:c", {"": "/a:b:c"})
     assert not places.in_scope("a/redis", scope)

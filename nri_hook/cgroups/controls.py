@@ -34,10 +34,12 @@ class Controls(Group):
         cgroups: "Optional[dict[str, str]]",
         pid: "Optional[int]",
         creating: bool = False,
+        annotations: "Optional[dict[str, str]]" = None,
     ) -> None:
-        """cgroups_path, cgroups, pid: as in the Request; of a container with a process the kernel
-        says which cgroups are its own. creating: whether the state is `create`; then its process is
-        alone there, and any other means that the cgroup is shared.
+        """cgroups_path, cgroups, pid, annotations: as in the Request; of a container with a process
+        the kernel says which cgroups are its own, with crun the annotations too. creating: whether
+        the state is `create`; then its process is alone there, and any other means that the cgroup
+        is shared.
 
         Raises Refused where it has no cgroup of its own, HookError where its process has ended.
         """
@@ -46,7 +48,8 @@ class Controls(Group):
         if not membership:
             raise Refused("the container has no cgroup yet, expected the state create or a later")
         try:
-            super().__init__(_homes(cgroups_path, membership))
+            inner = places.delegated(annotations or {})
+            super().__init__(_homes(cgroups_path, membership, inner))
         except Left as left:  # for a plugin that is a failure
             raise Refused(left.args[0]) from None
         if creating and pid:
@@ -83,19 +86,17 @@ class Controls(Group):
                 raise Refused(f"is shared with process {min(others)}", path=home.folder)
 
 
-def _homes(cgroups_path: str, membership: "dict[str, str]") -> "dict[str, Home]":
-    """The container's own cgroup in each hierarchy in which it has one."""
+def _homes(cgroups_path: str, membership: "dict[str, str]", inner: str) -> "dict[str, Home]":
+    """The container's own cgroup in each hierarchy in which it has one. inner: as
+    places.delegated() says."""
     for cgroup in membership.values():
         if not cgroup.startswith("/") or ".." in cgroup.split("/"):
             raise Refused(f"its cgroup {cgroup!r} is not below what is mounted here")
     mounted = hierarchies.mounted(membership)
-    if places.in_scope(cgroups_path, membership):
-        own = _in_scope(cgroups_path, membership, set(mounted) == {hierarchies.V2})
-    else:
-        own = {
-            place.hierarchy: (place.cgroup(), "", "")
-            for place in places.own_places(cgroups_path, membership)
-        }
+    own = _scopes(cgroups_path, membership, set(mounted) == {hierarchies.V2}) or {
+        place.hierarchy: (place.cgroup(), place.inner, "")
+        for place in places.own_places(cgroups_path, membership, inner)
+    }
     found = {}
     for name, (cgroup, inner, unit) in own.items():
         hierarchy = mounted.get(name)
@@ -109,23 +110,16 @@ def _homes(cgroups_path: str, membership: "dict[str, str]") -> "dict[str, Home]"
     return found
 
 
-def _in_scope(
+def _scopes(
     cgroups_path: str, membership: "dict[str, str]", is_v2: bool
 ) -> "dict[str, tuple[str, str, str]]":
     """Hierarchy -> path of the container's scope, the rest below it, and the name of the unit,
-    whose properties are those of v2."""
-    from nri_hook.cgroups import systemd
-
-    slice, prefix, name = cgroups_path.split(":")
-    # The second is what it is called once it was moved; see systemd.target().
-    names = (f"{prefix}-{name}.scope", f"{prefix}-nri-{name}.scope")
+    whose properties are those of v2; empty if it has none."""
     found = {}
-    for hierarchy, cgroup in membership.items():
-        scope, inner = systemd.split(cgroup)
-        unit = os.path.basename(scope)
-        if unit in names:
-            found[hierarchy] = scope, inner, unit if is_v2 else ""
-    if not found:
-        where = sorted(set(membership.values()))
-        raise Refused(f"its cgroup is not its own: {cgroups_path!r} is not where it is, {where}")
+    for hierarchy, cgroup in membership.items() if places.is_unit(cgroups_path) else ():
+        for unit in (cgroups_path, places.beside(cgroups_path)):  # it may have moved since
+            split = places.scope_in(cgroup, unit)
+            if split:
+                scope, inner = split
+                found[hierarchy] = scope, inner, os.path.basename(scope) if is_v2 else ""
     return found

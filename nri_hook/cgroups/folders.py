@@ -39,10 +39,11 @@ def missing(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":
     return chain
 
 
-def first_inside(folder: str) -> str:
-    """The path of a cgroup in the cgroup `folder`, "" where there is none. Raises OSError."""
+def first_inside(folder: str, but: "tuple[str, ...]" = ()) -> str:
+    """The path of a cgroup in the cgroup `folder` that is not in `but`, "" if there is none.
+    Raises OSError."""
     with os.scandir(folder) as entries:
-        return next((entry.path for entry in entries if entry.is_dir()), "")
+        return next((e.path for e in entries if e.is_dir() and e.path not in but), "")
 
 
 def make(

@@ -56,7 +56,8 @@ def apply(
         _apply_unit(placement, save)
     else:
         for step in placement.steps:
-            _prepare(step, placement, config, is_stale, save)
+            for level in step.levels():
+                _prepare(level, placement, config, is_stale, save)
         _move(placement)
     for step, wanted in placement.partitions:
         settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
@@ -195,22 +196,24 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         save()
         for old, new in placement.pins:
             devices.pin(old, new)
-        outer, inner = settings.look(scope.old), settings.look(step.old)
-        systemd.start(placement.unit, in_new, known, settings.texts(outer), placement.pins)
+        levels = step.levels()
+        present_settings = [settings.look(level.old) for level in levels]
+        texts = settings.texts(present_settings[0])
+        systemd.start(placement.unit, in_new, known, texts, placement.pins)
         folders.mark(scope.new, placement.claim)
         # As the runtimes do: systemd enables none that it does not know, such as hugetlb.
         above = os.path.dirname(scope.new_cgroup)
         folders.enable(scope.hierarchy, above, _controllers(scope))
+        for level in levels[1:]:
+            os.mkdir(level.new)
+            os.chmod(level.new, 0o755)
         if step.inner:
             # A cgroup with processes of its own enables no controllers for those below.
-            os.mkdir(step.new)
-            os.chmod(step.new, 0o755)
             files.write(f"{step.new}/cgroup.procs", str(in_new.pid))
             _make(step, placement, _controllers(step))
-            fresh = settings.read(scope.new, settings.texts(outer))
-            _carry(scope, placement, outer, fresh, set(), save)
-        fresh = settings.read(step.new, settings.texts(inner))
-        _carry(step, placement, inner, fresh, set(), save)
+        for level, wanted in zip(levels, present_settings):
+            fresh = settings.read(level.new, settings.texts(wanted))
+            _carry(level, placement, wanted, fresh, set(), save)
         _move(placement)
     except OSError as error:
         raise files.failed(error, error.filename or step.new, "moving into the scope") from None

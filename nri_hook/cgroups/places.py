@@ -1,30 +1,38 @@
 """Where a container is and where an answer wants it: the names, before any folder is touched."""
 
-from nri_hook.errors import Left, Refused
+import os
+
+from nri_hook import trust
+from nri_hook.cgroups import hierarchies
+from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
 DEFAULT_SLICE = "system.slice"
+# The same for a user's own systemd (runc, docs/systemd.md; crun, src/libcrun/cgroup-systemd.c).
+USER_SLICE = "user.slice"
 MAX_NAME = 255
 MAX_PATH = 3000
 
 
 class Place:
     """A container's cgroup in one hierarchy: `base + path`, where `base` is what the runtime put
-    before the cgroupsPath. Both are paths as in /proc/PID/cgroup, without a slash at the end."""
+    before the cgroupsPath. Init is in it, or at `inner` below it, as delegated() says. All are
+    paths as in /proc/PID/cgroup, without a slash at the end."""
 
-    def __init__(self, hierarchy: str, base: str, path: str) -> None:
+    def __init__(self, hierarchy: str, base: str, path: str, inner: str = "") -> None:
         self.hierarchy = hierarchy
         self.base = base
         self.path = path
+        self.inner = inner
 
     def cgroup(self) -> str:
         return self.base + self.path
 
     def with_path(self, path: str) -> "Place":
-        return Place(self.hierarchy, self.base, path)
+        return Place(self.hierarchy, self.base, path, self.inner)
 
 
 def is_unit(cgroups_path: str) -> bool:
@@ -41,30 +49,95 @@ def default_path(id: str, membership: "dict[str, str]") -> str:
     return id
 
 
-def own_places(cgroups_path: str, membership: "dict[str, str]") -> "list[Place]":
+def delegated(annotations: "dict[str, str]") -> str:
+    """What crun puts init into, below the cgroup that it limits; "" for nothing (crun(1),
+    run.oci.delegate-cgroup). The container has it to itself."""
+    parts = annotations.get("run.oci.delegate-cgroup", "").split("/")
+    return "".join("/" + part for part in parts if part not in ("", "."))
+
+
+def own_places(
+    cgroups_path: str, membership: "dict[str, str]", inner: str = ""
+) -> "list[Place]":
     """The container's places in the hierarchies in which it has a cgroup of its own.
 
+    inner: as delegated() says, if the runtime may be crun.
     A hierarchy in which it does not stand at its cgroupsPath was not the runtime's to set up,
-    and would not be after a create elsewhere. Raises Left where there is none at all.
+    and would not be after a create elsewhere. If there is none at all, raises Left for a container
+    that shares the cgroup of its runtime, which its engine has asked for, and Refused for one that
+    has a cgroup elsewhere, as whoever asks for the container can arrange.
     """
     path = "/" + "/".join(part for part in cgroups_path.split("/") if part)
-    places = [
-        Place(hierarchy, cgroup[: -len(path)], path)
-        for hierarchy, cgroup in membership.items()
-        if path != "/" and cgroup.endswith(path)
-    ]
+    places = []
+    for hierarchy, cgroup in membership.items() if path != "/" else ():
+        for rest in dict.fromkeys((inner, "")):
+            if cgroup.endswith(path + rest):
+                base = cgroup[: len(cgroup) - len(path + rest)]
+                places.append(Place(hierarchy, base, path, rest))
+                break
     if not places:
-        where = sorted(set(membership.values()))
-        raise Left(f"its cgroup is not its own: {cgroups_path!r} is not where it is, {where}")
+        raise _elsewhere(cgroups_path, membership)
     return places
+
+
+def _elsewhere(cgroups_path: str, membership: "dict[str, str]") -> HookError:
+    """The error for a container that is not at its cgroupsPath in any hierarchy."""
+    where = sorted(set(membership.values()))
+    if membership == hierarchies.membership(os.getpid()):
+        return Left(f"its cgroup is not its own but that of its runtime, {where}")
+    return Refused(f"its cgroup is not at its cgroupsPath {cgroups_path!r} but at {where}")
 
 
 def in_scope(cgroups_path: str, membership: "dict[str, str]") -> bool:
     """Whether a container is under systemd's cgroup manager: its cgroupsPath has that form, and
     the runtime did not take it for a path."""
     return is_unit(cgroups_path) and any(
-        part.endswith(".scope") for cgroup in membership.values() for part in cgroup.split("/")
+        scope_in(cgroup, cgroups_path) for cgroup in membership.values()
     )
+
+
+def scope_in(cgroup: str, unit: str) -> "Optional[tuple[str, str]]":
+    """The scope that slice:prefix:name stands for, and the rest of `cgroup` below it; None if
+    `cgroup` is not in that scope.
+
+    crun puts init into <scope>/container, or wherever below it annotations of the container say,
+    so other parts of the path may look like a scope too.
+    """
+    slice, prefix, name = unit.split(":")
+    base, default = _manager_of(cgroup)
+    try:
+        scope = f"{base}{expand(slice or default)}/{prefix}-{name}.scope"
+    except Refused:  # on cgroupfs any name with two colons is one of a folder
+        return None
+    return (scope, cgroup[len(scope) :]) if (cgroup + "/").startswith(scope + "/") else None
+
+
+def _manager_of(cgroup: str) -> "tuple[str, str]":
+    """The cgroup that the systemd which manages `cgroup` begins at, and its default slice."""
+    head, service, _ = cgroup.partition(".service/")  # /user.slice/user-1.slice/user@1.service
+    if service and trust.in_user_namespace():
+        return head + ".service", USER_SLICE
+    return "", DEFAULT_SLICE
+
+
+def expand(slice: str) -> str:
+    """The cgroup of a slice: a-b.slice lies at /a.slice/a-b.slice (systemd.slice(5)).
+
+    Raises Refused if it is not the name of a slice.
+    """
+    stem = slice[: -len(".slice")]
+    parts = stem.split("-")
+    if slice == "-.slice":
+        return ""
+    if not slice.endswith(".slice") or "/" in slice or "" in parts:
+        raise Refused(f"{slice!r} is not the name of a slice, expected one as a-b.slice")
+    return "".join(f"/{'-'.join(parts[: count + 1])}.slice" for count in range(len(parts)))
+
+
+def beside(unit: str) -> str:
+    """The slice:prefix:name of a scope that moves: its own is still loaded meanwhile."""
+    slice, prefix, name = unit.split(":")
+    return f"{slice}:{prefix}-nri:{name}"
 
 
 def leaves_base(answer: str, cgroups_path: str) -> bool:
@@ -81,6 +154,7 @@ def normal(answer: str, cgroups_path: str) -> "Optional[str]":
     """
     if len(answer) > MAX_PATH:
         raise Refused(f"cgroupsPath {answer[:40]!r}... is longer than {MAX_PATH} characters")
+    _check_own(cgroups_path)
     if is_unit(cgroups_path):
         return _normal_unit(answer, cgroups_path)
     if is_unit(answer):
@@ -93,6 +167,14 @@ def normal(answer: str, cgroups_path: str) -> "Optional[str]":
     path = "/" * is_absolute + "/".join(parts)
     own = "/" * cgroups_path.startswith("/") + "/".join(p for p in cgroups_path.split("/") if p)
     return None if path == own else path
+
+
+def _check_own(cgroups_path: str) -> None:
+    """Raise Refused if the container's own path leads elsewhere than it reads: runc and crun take
+    such parts differently."""
+    for part in cgroups_path.split("/"):
+        if part in (".", ".."):
+            raise Refused(f"the container's own cgroupsPath {cgroups_path!r} has the part {part!r}")
 
 
 def _normal_unit(answer: str, cgroups_path: str) -> "Optional[str]":

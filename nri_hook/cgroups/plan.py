@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 class Step:
     """The move in one hierarchy. old_cgroup, new_cgroup: paths as in /proc/PID/cgroup; old, new:
-    their folders. inner: what of these paths lies inside the container's scope: crun puts init
-    into <scope>/container; "" on cgroupfs."""
+    their folders. inner: what of these paths lies below the cgroup that is the container's as a
+    whole: crun puts init into <scope>/container, and deeper if the container asks for it."""
 
     def __init__(self, hierarchy: "Hierarchy", old: str, new: str, inner: str = "") -> None:
         self.hierarchy = hierarchy
@@ -28,10 +28,19 @@ class Step:
         self.old, self.new = hierarchy.folder(old), hierarchy.folder(new)
 
     def outer(self) -> "Step":
-        """The same for the scope itself."""
+        """The same for the cgroup that is the container's as a whole."""
+        return self.levels()[0]
+
+    def levels(self) -> "list[Step]":
+        """The same for each of the container's cgroups, from the outermost to that of init."""
         cut = len(self.inner)
-        old, new = self.old_cgroup, self.new_cgroup
-        return Step(self.hierarchy, old[: len(old) - cut], new[: len(new) - cut])
+        old = self.old_cgroup[: len(self.old_cgroup) - cut]
+        new = self.new_cgroup[: len(self.new_cgroup) - cut]
+        steps, inner = [Step(self.hierarchy, old, new)], ""
+        for part in self.inner.split("/")[1:]:
+            inner += "/" + part
+            steps.append(Step(self.hierarchy, old + inner, new + inner, inner))
+        return steps
 
 
 class Placement:
@@ -44,7 +53,8 @@ class Placement:
     partitions: (step, settings) of those that are carried once the process is there. holders: our
     children that keep scopes from being empty. pins: (old, new) paths of pinned device programs.
     carried: (old, new, settings) for each folder, file -> text that was left in the old one.
-    cgroups, former: hierarchy -> path of the new and the old cgroup.
+    cgroups, former: hierarchy -> path of the new and the old cgroup. delegated: the end of all of
+    these that is not the runtime's, as places.delegated() says.
     """
 
     def __init__(
@@ -54,6 +64,7 @@ class Placement:
         self.steps = steps
         self.claim = claim
         self.guard = ""
+        self.delegated = ""
         self.unit = unit
         self.moved: "list[Step]" = []
         self.made: "list[str]" = []
@@ -72,20 +83,23 @@ class Placement:
         found = {}
         for step in self.steps:
             device = os.stat(step.hierarchy.mount).st_dev
-            found[f"{os.major(device)}:{os.minor(device)} {step.old_cgroup}"] = step.new
+            for level in step.levels():
+                found[f"{os.major(device)}:{os.minor(device)} {level.old_cgroup}"] = level.new
         return found
 
     def document(self) -> "dict[str, Any]":
         """What clean_up() takes, and what a runtime's record is corrected by."""
+        inward = [level for step in self.steps for level in reversed(step.levels())]
         document: "dict[str, Any]" = {
             "claim": self.claim,
-            "leaves": [] if self.unit else self.samples + [step.new for step in self.steps],
+            "leaves": [] if self.unit else self.samples + [level.new for level in inward],
             "made": self.made,
             "parents": [],
             "carried": self.carried,
-            "moves": [[step.old, step.new] for step in self.steps],
+            "moves": [[level.old, level.new] for level in inward],
             "former": self.former,
             "cgroups": self.cgroups,
+            "delegated": self.delegated,
         }
         if self.unit:
             scope = self.steps[0].outer().new
@@ -108,26 +122,29 @@ def plan(
     guard: str,
     leave_parent: bool,
     started: bool = False,
+    delegated: str = "",
 ) -> "Optional[Placement]":
     """Plan the move of `pid` to where `answer` says; None if it is there. Nothing is changed.
 
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
     has the same form. claim: the name of the container's record. guard: as for
     folders.make(). started: whether the container may have other processes by now, which could
-    not be moved along. Raises Left, Refused, or HookError.
+    not be moved along. delegated: as places.delegated() says, if the runtime is crun. Raises Left,
+    Refused, or HookError.
     """
     mounted = hierarchies.mounted(membership)
     if places.in_scope(cgroups_path, membership):
-        placement = _plan_unit(pid, membership, answer, claim, mounted)
+        placement = _plan_unit(pid, membership, cgroups_path, answer, claim, mounted)
     else:
-        placement = _plan_folders(pid, membership, cgroups_path, answer, claim, mounted)
+        placed = places.own_places(cgroups_path, membership, delegated)
+        placement = _plan_folders(pid, placed, cgroups_path, answer, claim, mounted)
     if not placement.steps:
         return None
-    placement.guard = guard
+    placement.guard, placement.delegated = guard, delegated
     for step in placement.steps if not started else ():
         _check_old(step, pid)
     for step in placement.steps:
-        _check_new(step)
+        _check_new(step.outer())
         if not leave_parent:
             _check_limits(step.outer())
     for step in placement.steps:
@@ -196,14 +213,13 @@ def _absolute(cgroups_path: str) -> str:
     if places.is_unit(cgroups_path):
         from nri_hook.cgroups import systemd
 
-        slice, prefix, name = cgroups_path.split(":")
-        return systemd.Unit(slice or places.DEFAULT_SLICE, prefix, name).cgroup
+        return systemd.Unit.named(cgroups_path).cgroup
     return "/" + "/".join(part for part in cgroups_path.split("/") if part)
 
 
 def _plan_folders(
     pid: int,
-    membership: "dict[str, str]",
+    placed: "list[places.Place]",
     cgroups_path: str,
     answer: str,
     claim: str,
@@ -211,7 +227,7 @@ def _plan_folders(
 ) -> Placement:
     steps = []
     found = False
-    for place in places.own_places(cgroups_path, membership):
+    for place in placed:
         hierarchy = mounted.get(place.hierarchy)
         if hierarchy is None or not hierarchy.reaches(place.cgroup()):
             continue
@@ -226,7 +242,8 @@ def _plan_folders(
             raise Refused(f"{target} lies inside the container's present cgroup {place.cgroup()}")
         if not hierarchy.reaches(target):
             raise Left(f"{target} is outside of what is mounted at {hierarchy.mount}")
-        steps.append(Step(hierarchy, place.cgroup(), target))
+        inner = place.inner
+        steps.append(Step(hierarchy, place.cgroup() + inner, target + inner, inner))
     if not found:
         raise Left("none of its cgroups is mounted here")
     return Placement(pid, steps, claim)
@@ -235,6 +252,7 @@ def _plan_folders(
 def _plan_unit(
     pid: int,
     membership: "dict[str, str]",
+    cgroups_path: str,
     answer: str,
     claim: str,
     mounted: "dict[str, Hierarchy]",
@@ -244,7 +262,9 @@ def _plan_unit(
     from nri_hook.cgroups import systemd
 
     present = membership[hierarchies.V2]
-    scope, inner = systemd.split(present)
+    found = places.scope_in(present, cgroups_path)
+    assert found  # it is in its scope, and v2 is the only hierarchy
+    scope, inner = found
     unit = systemd.target(answer, os.path.basename(scope))
     step = Step(mounted[hierarchies.V2], present, unit.cgroup + inner, inner)
     if os.path.isdir(step.outer().new):
@@ -253,13 +273,20 @@ def _plan_unit(
 
 
 def _check_old(step: Step, pid: int) -> None:
-    """Raise Left unless the present cgroup holds this container's init and nothing else."""
-    others = [p for p in files.read(f"{step.old}/cgroup.procs").split() if p != str(pid)]
-    if others:
-        raise Left(f"its cgroup is not its own: process {others[0]} is in {step.old} too")
-    inner = folders.first_inside(step.old)
-    if inner:
-        raise Left(f"its cgroup has cgroups below it: {inner}")
+    """Raise Refused unless the present cgroup holds this container's init and nothing else.
+
+    It is refused and not left: whoever asks for the container can name the cgroup of another one,
+    or ask for a process to be put into its own (podman run --cgroup-conf cgroup.procs=PID).
+    """
+    *above, own = [level.old for level in step.levels()]
+    for folder in (*above, own):
+        members = files.read(f"{folder}/cgroup.procs").split()
+        others = [other for other in members if other != str(pid)]
+        if others:
+            raise Refused(f"its cgroup is not its own: process {others[0]} is in {folder} too")
+        inner = folders.first_inside(folder, but=(*above, own))
+        if inner:
+            raise Refused(f"its cgroup has cgroups below it: {inner}")
 
 
 def _check_new(step: Step) -> None:

@@ -41,9 +41,8 @@ def changes(placement: Placement, config: Config) -> list[Change]:
             for name, (_, value) in unit_properties.limits(texts).items()
         ]
     for step in placement.steps:
-        if step.inner:
-            found += _carried(step.outer(), config)
-        found += _carried(step, config)
+        for level in step.levels():
+            found += _carried(level, config)
     found += [
         Change("move", f"{step.new}/cgroup.procs", str(placement.pid)) for step in placement.steps
     ]

@@ -73,7 +73,13 @@ class Unit:
         self.prefix = prefix
         self.name = name
         self.scope = f"{prefix}-{name}.scope"
-        self.cgroup = f"{expand(slice)}/{self.scope}"
+        self.cgroup = f"{places.expand(slice)}/{self.scope}"
+
+    @classmethod
+    def named(cls, unit: str) -> "Unit":
+        """The one that slice:prefix:name stands for. Raises Refused."""
+        slice, prefix, name = unit.split(":")
+        return cls(slice or places.DEFAULT_SLICE, prefix, name)
 
 
 class Holder:
@@ -101,33 +107,8 @@ class Holder:
 def target(answer: str, present: str) -> Unit:
     """The unit that `answer` asks for; `present` is the name of the container's scope, which is
     still loaded while it moves. Raises Refused."""
-    slice, prefix, name = answer.split(":")
-    unit = Unit(slice or places.DEFAULT_SLICE, prefix, name)
-    if unit.scope == present:
-        unit = Unit(slice or places.DEFAULT_SLICE, prefix + "-nri", name)
-    return unit
-
-
-def split(cgroup: str) -> "tuple[str, str]":
-    """The scope's own path and the rest below it: crun puts init into <scope>/container."""
-    parts = cgroup.split("/")
-    last = max((i for i, part in enumerate(parts) if part.endswith(".scope")), default=len(parts))
-    scope = "/".join(parts[: last + 1])
-    return scope, cgroup[len(scope) :]
-
-
-def expand(slice: str) -> str:
-    """The cgroup of a slice: a-b.slice lies at /a.slice/a-b.slice (systemd.slice(5)).
-
-    Raises Refused where it is no name of a slice.
-    """
-    stem = slice[: -len(".slice")]
-    parts = stem.split("-")
-    if slice == "-.slice":
-        return ""
-    if not slice.endswith(".slice") or "/" in slice or "" in parts:
-        raise Refused(f"{slice!r} is no name of a slice, expected one as a-b.slice")
-    return "".join(f"/{'-'.join(parts[: count + 1])}.slice" for count in range(len(parts)))
+    unit = Unit.named(answer)
+    return unit if unit.scope != present else Unit.named(places.beside(answer))
 
 
 def start(

@@ -60,7 +60,15 @@ class Subject:
             return None
         membership = hierarchies.membership(self.pid)
         found = plan.plan(
-            self.pid, membership, self.cgroups_path, path, "", "", leave_parent, started=True
+            self.pid,
+            membership,
+            self.cgroups_path,
+            path,
+            "",
+            "",
+            leave_parent,
+            started=True,
+            delegated=places.delegated(self.bundle.annotations),
         )
         if found is None:
             return None

@@ -167,7 +167,8 @@ def _make_parent(policy: Policy, wanted: Class, request: skel.Request) -> "list[
             raise Left("systemd's cgroup manager is followed on cgroup v2 alone")
         return _make_slice(f"{policy.parent(wanted)}.slice", wanted, mounted[hierarchies.V2])
     if has_pid:
-        own = {place.hierarchy for place in places.own_places(path, membership)}
+        inner = places.delegated(request.spec.annotations)
+        own = {place.hierarchy for place in places.own_places(path, membership, inner)}
         if places.is_unit(path):
             raise skel.PluginError(f"cgroupsPath {path!r} names a slice, but no systemd manages it")
         mounted = {name: hierarchy for name, hierarchy in mounted.items() if name in own}
@@ -210,7 +211,7 @@ def _make_slice(slice: str, wanted: Class, hierarchy: "hierarchies.Hierarchy") -
     """Under systemd: start the slice, or correct what is otherwise than it should be."""
     from nri_hook.cgroups import systemd, unit_properties
 
-    folder = hierarchy.folder(systemd.expand(slice))
+    folder = hierarchy.folder(places.expand(slice))
     root = files.read(f"{hierarchy.mount}/cgroup.controllers").split()
     group = Group({hierarchies.V2: Home(hierarchies.V2, [folder])})
     wrong, missing = _compare(group, wanted, folder, root)
