@@ -4,7 +4,7 @@ import os
 
 from nri_hook import init, oci, payload, runtimes, trust
 from nri_hook.cgroups import hierarchies
-from nri_hook.errors import HookError, Left
+from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # What the annotations of an engine that knows pods begin with.
 POD = "io.kubernetes.cri"
+# What CRI-O's high-performance hooks set in a container's cgroup, between create and start, begins
+# with. CRI-O drops these annotations unless the runtime's allowed_annotations name them.
+HIGH_PERFORMANCE = ("cpu-load-balancing.crio.io", "cpu-quota.crio.io", "cpu-shared.crio.io/")
 
 
 class Container:
@@ -91,7 +94,8 @@ class Container:
         return LiveMove(self)
 
     def check_movable(self) -> None:
-        """Raise Left where the runtime could not follow a move, HookError where init has ended."""
+        """Raise Left where the runtime could not follow a move, Refused where CRI-O could not,
+        HookError where init has ended."""
         if not self.caller.name:
             raise Left(f"the hook's parent is no runc or crun but {self.caller.comm!r}")
         if not self.caller.root:
@@ -104,4 +108,20 @@ class Container:
                 f"a foreground `{self.caller.name} run` whose pid namespace is not private"
                 " would leave processes behind"
             )
+        if self.is_crio():
+            self._check_high_performance()
         self.init.check()
+
+    def is_crio(self) -> bool:
+        """Whether CRI-O made it, by an annotation that CRI-O writes over those of the pod."""
+        return self.bundle.annotations.get("io.container.manager") == "cri-o"
+
+    def _check_high_performance(self) -> None:
+        """Raise Refused where CRI-O itself is going to write to the cgroup. It goes by a path that
+        it computes: under systemd the start fails, else what is written misses the container."""
+        for key in self.bundle.annotations:
+            if key.startswith(HIGH_PERFORMANCE):
+                raise Refused(
+                    f"CRI-O does what the pod's annotation {key!r} asks in the cgroup that it"
+                    " computes, expected no such annotation or no cgroupsPath for this pod"
+                )
