@@ -15,6 +15,12 @@ def word(text: str) -> str:
     more than one, with a backslash before quotes and backslashes, and unprintables escaped."""
     if text.isprintable() and NOT_IN_WORDS.isdisjoint(text):
         return text
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    """It in double quotes, with a backslash before quotes and backslashes, and unprintables
+    escaped."""
     return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 

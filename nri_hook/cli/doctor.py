@@ -24,6 +24,7 @@ from nri_hook.errors import HookError, UsageError, printable
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
 
+MEND = "; mend: "
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 
@@ -71,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
         _show(findings)
     else:
         for finding in findings:
-            mend = f"; mend: {finding.mend}" if finding.mend else ""
-            line = f"{finding.level:4} {finding.check}: {finding.what}{mend}"
-            print(printable(line))
+            # Nobody's name of a file may pass for the command to be typed.
+            what = finding.what.replace(MEND, MEND.replace(" ", "\\x20"))
+            mend = MEND + finding.mend if finding.mend else ""
+            print(printable(f"{finding.level:4} {finding.check}: {what}{mend}"))
         print(_sum(findings))
     return 1 if any(finding.level == FAIL for finding in findings) else 0
 

@@ -23,14 +23,14 @@ class Node:
 
     def branch(self) -> screen.Branch:
         """As it is shown."""
-        text = self.path.rpartition("/")[2] or "/"
-        text = f"{screen.short(text)}  {self.usage}" if self.usage else text
+        text = screen.word(screen.short(self.path.rpartition("/")[2])) or "/"
+        text = f"{text}  {self.usage}" if self.usage else text
         shown = screen.Branch(text, "" if self.containers else "bold")
         for container in self.containers:
             state = "alive" if container.alive else "gone"
             words = f"container {screen.short(container.id)} ({state})"
             shown.branches.append(screen.Branch(words, "green" if container.alive else "dim"))
-        shown.branches += [screen.Branch(str(process), "dim") for process in self.processes]
+        shown.branches += [screen.Branch(_of_process(p), "dim") for p in self.processes]
         shown.branches += [node.branch() for _, node in sorted(self.below.items())]
         return shown
 
@@ -44,6 +44,12 @@ class Node:
             "processes": [vars(process) for process in self.processes],
             "below": [node.document() for _, node in sorted(self.below.items())],
         }
+
+
+def _of_process(process: usage.Process) -> str:
+    """Its name is what it has called itself."""
+    memory = usage.size(process.memory)
+    return f"{process.pid} {screen.word(process.name)}  cpu {process.cpu:.1f} s, memory {memory}"
 
 
 def grow(containers: list[Placed]) -> Node:

@@ -117,10 +117,10 @@ class File:
     def write(self) -> None:
         """Write it, unless it is there already."""
         if self.is_written():
-            print(f"{self.path}: as it was")
+            print(printable(f"{self.path}: as it was"))
             return
         files.write(self.path, self.data, self.mode, self.found, self.keep)
-        print(f"{self.path}: written")
+        print(printable(f"{self.path}: written"))
 
     def is_written(self) -> bool:
         """Whether the file on the disk needs no change."""
@@ -273,7 +273,7 @@ def _own_file(path: str, data: bytes, found: files.Found | None) -> File:
 def remove(path: str, found: files.Found) -> None:
     """Remove the file that was read there and say so."""
     if files.remove(path, found):
-        print(f"{path}: removed")
+        print(printable(f"{path}: removed"))
 
 
 def bundle(folder: str, path: str, chosen: options.Options) -> File:

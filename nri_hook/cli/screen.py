@@ -1,7 +1,8 @@
 """What the commands show: lines and colours on a terminal, plain text in a pipe, or JSON.
 
-In a pipe there is one line for each thing, nothing is folded or cut, and an empty cell is "-", so
-that a column has the same number in every line. rich is loaded for a terminal alone.
+In a pipe there is one line for each thing, nothing is folded or cut, an empty cell is "-", and one
+that could pass for more than one is in quotes without a space, so that a column has the same number
+in every line, whatever others have named their cgroups. rich is loaded for a terminal alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nri_hook.errors import printable
+from nri_hook.errors import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,15 +51,25 @@ def short(text: str) -> str:
     return ENGINE_ID.sub(r"\1", text) if on_terminal() else text
 
 
+def word(text: str) -> str:
+    """The text as one word of a line: as it is, or in quotes, with \\x20 for each space."""
+    if text.isprintable() and text != "-" and not set(text) & set(' "\\'):
+        return text
+    return quoted(text).replace(" ", "\\x20")
+
+
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], styles: Mapping[str, str] | None = None
 ) -> None:
-    """Print rows below their heads. styles: text of a whole cell -> its style on a terminal."""
-    lines = [[printable(cell) for cell in row] for row in rows]
-    if is_folded(lines):
-        _rich_table(heads, lines, styles or {})
+    """Print rows below their heads; the last cell of a row may have spaces. styles: text of a whole
+    cell -> its style on a terminal."""
+    cells = [list(row) for row in rows]
+    if is_folded(cells):
+        _rich_table(heads, [list(map(printable, row)) for row in cells], styles or {})
         return
-    lines = [list(heads), *([cell or "-" for cell in line] for line in lines)]
+    lines = [list(heads)]
+    for *first, last in cells:
+        lines.append([*(word(cell) or "-" for cell in first), printable(last) or "-"])
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
         print(INDENT.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

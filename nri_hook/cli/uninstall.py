@@ -90,7 +90,7 @@ def clear_bundle(folder: str, path: str) -> list[str]:
     config = hookfile.BundleConfig(found.data, name)
     if config.remove(path):
         files.write(name, config.render(), found.mode, found)
-        print(f"{name}: our hooks removed")
+        print(printable(f"{name}: our hooks removed"))
     return [
         f"{name}: /hooks/{stage} kept, it calls {other}, expected {path}"
         for stage, other in config.other_launchers(path)

@@ -99,9 +99,6 @@ class Process:
         self.cpu = cpu
         self.memory = memory
 
-    def __str__(self) -> str:
-        return f"{self.pid} {self.name}  cpu {self.cpu:.1f} s, memory {size(self.memory)}"
-
 
 def of_process(pid: int) -> Process | None:
     """What a process uses, None where it has ended."""

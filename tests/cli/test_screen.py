@@ -57,6 +57,17 @@ def test_a_table_in_a_pipe():
     assert first.index("PLACE") == second.index(PATH) == third.index("-")
 
 
+def test_a_cell_in_a_pipe_is_one_word_whatever_is_in_it():
+    """But the last, which nothing follows."""
+    cells = ["a b  c", '"', "\\x20", "\n", "-", "", "/kubepods/pod=1;2", "c 1:3 rwm\x1b"]
+    code = f"screen.table(list('ABCDEFGH'), [{cells!r}])"
+    row = in_pipe(code).splitlines()[1].split(maxsplit=7)
+    assert row == [
+        *(r'"a\x20b\x20\x20c"', r'"\""', r'"\\x20"', r'"\n"', '"-"', "-"),
+        *("/kubepods/pod=1;2", r"c 1:3 rwm\x1b"),
+    ]
+
+
 @pytest.mark.hostonly
 def test_a_table_on_a_terminal():
     """Folded, with nothing lost but digits of an id; what is no markup of ours is shown."""

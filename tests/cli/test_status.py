@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support import cgroups
-from support.commands import run
+from support.commands import read, run
 from support.node import TOP, command
 from support.terminal import on_terminal
 from support.waiting import wait_until
@@ -191,6 +191,25 @@ def test_one_that_was_placed_before_it_was_there(scene, node, runc_place):
     init.kill()
     init.wait()
     node.hook("poststop", state).check()
+
+
+def test_names_that_others_have_chosen_forge_no_column(scene, runc_place):
+    """Of a cgroup, which its container's author asks for, and of a process."""
+    name = "x  stays  2026-01-01T00:00:00  no  - 7 sh  cpu 9.0 s"
+    rename = "printf 'a  cpu 0.0 s' >/proc/self/comm; while :; do sleep 0.1; done"
+    bundle = scene.bundle(("sh", "-c", rename), cgroups_path=f"{scene.cgroup} {name}")
+    runc_place.plugin.play({"create": {"result": {}}})
+    runc_place.runtime.install(runc_place.node, bundle)
+    runc_place.runtime.run("one", bundle).check()
+    (row,) = runc_place.rows().values()
+    assert row["FROM"] == f'"{bundle.cgroups_path}"'.replace(" ", r"\x20")
+    assert [row[head] for head in ("OUTCOME", "ALIVE", "DRIFT")] == ["stays", "yes", "-"]
+    pid = runc_place.runtime.pid("one")
+    wait_until(lambda: read(f"/proc/{pid}/comm").startswith("a  cpu"))
+    lines = runc_place.status("--tree").check().out.splitlines()
+    assert lines[1].split()[0] == f'"{bundle.cgroups_path[1:]}"'.replace(" ", r"\x20")
+    assert any(line.split()[:2] == [str(pid), r'"a\x20\x20cpu\x200.0\x20s"'] for line in lines)
+    runc_place.runtime.delete("one")
 
 
 # The tree
