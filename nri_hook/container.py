@@ -58,15 +58,13 @@ class Container:
 
         return places.delegated(self.bundle.annotations) if self.caller.name == "crun" else ""
 
-    def request(self, notes: "list[str]") -> "dict[str, Any]":
-        """The Request for its creation. notes: gets what is missing in it and why."""
+    def request(self) -> "dict[str, Any]":
+        """The Request for its creation. Raises HookError."""
         pod = None
         if any(key.startswith(POD) for key in self.bundle.annotations):
             from nri_hook import sandbox
 
-            pod = sandbox.find(self.id, self.bundle.folder, self.bundle.annotations)
-        if pod and pod.note:
-            notes.append(pod.note)
+            pod = sandbox.find(self.id, self.bundle)
         spec = payload.spec(self.bundle, self.cgroups_path, self.membership, self.init.pid)
         return payload.request("create", self.id, self.init.pid, spec, pod)
 

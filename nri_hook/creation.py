@@ -55,13 +55,14 @@ def check_may_start(left: Left, entries: "list[Entry]") -> None:
 class Creation:
     """The creation of one container, written down in its record before each step.
 
-    origin: its cgroupsPath before our first hook. outcome: "moved", "stays", "left"; "chain" while
-    it goes on. reason: why it was left, by precreate or now.
+    request: for all plugins. origin: its cgroupsPath before our first hook. outcome: "moved",
+    "stays", "left"; "chain" while it goes on. reason: why it was left, by precreate or now.
     """
 
     def __init__(
         self,
         container: "Union[Container, Draft]",
+        request: "dict[str, Any]",
         chain: "Chain",
         book: "Union[record.Record, record.NoRecord]",
         report: "Report",
@@ -71,7 +72,7 @@ class Creation:
         self.chain = chain
         self.book = book
         self.report = report
-        self.request = container.request(report.notes)
+        self.request = request
         self.origin = self.cgroups_path = container.cgroups_path
         self.cgroups = container.membership
         self.outcome = "chain"

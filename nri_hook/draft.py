@@ -31,10 +31,10 @@ class Draft:
         nobody = {"pid": 0, "start": 0}
         return dict(nobody, id=self.id, runtime="", runtimeRoot="", creator=nobody, bundle="")
 
-    def request(self, notes: "list[str]") -> "dict[str, Any]":
-        """The Request for its setup."""
+    def request(self) -> "dict[str, Any]":
+        """The Request for its setup. Raises HookError."""
         spec = payload.spec(self.bundle, self.cgroups_path, {}, None)
-        pod = sandbox.find(self.id, "", self.bundle.annotations)
+        pod = sandbox.find(self.id, self.bundle)
         return payload.request("setup", self.id, None, spec, pod)
 
     def mover(self) -> "NativePlacement":

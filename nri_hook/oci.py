@@ -141,20 +141,20 @@ def load_bundle(state: State, runtime_root: str) -> Bundle:
     document = read_config(first)
     if document is not None:
         return Bundle(state.bundle, document)
-    for folder in _fallbacks(state.id, runtime_root):
+    for folder in (os.path.join(runtime_root, state.id), *stored_bundles(state.id)):
         document = read_config(os.path.join(folder, "config.json"))
         if document is not None:
             return Bundle(folder, document)
     raise HookError("there is no config.json in the bundle", path=first)
 
 
-def _fallbacks(id: str, runtime_root: str) -> "list[str]":
-    folders = [os.path.join(runtime_root, id)]
+def stored_bundles(id: str) -> "list[str]":
+    """Where podman and CRI-O may keep the bundle of a container."""
     try:
         drivers = sorted(n for n in os.listdir(STORAGE) if n.endswith("-containers"))
     except OSError:
         drivers = []
-    return folders + [os.path.join(STORAGE, driver, id, "userdata") for driver in drivers]
+    return [os.path.join(STORAGE, driver, id, "userdata") for driver in drivers]
 
 
 def read_config(path: str) -> "Optional[dict[str, Any]]":

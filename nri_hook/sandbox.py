@@ -1,7 +1,11 @@
-"""Which pod a container belongs to, as far as its engine says so in annotations.
+"""Which pod a container belongs to, as far as its engine says so.
 
-Annotations are data from strangers. Only one of them names a file, and only where it is 64 hex
-digits under CRI-O: the sandbox's own config.json, the sole place that has the pod's labels.
+Annotations are data from strangers: podman, and CRI-O for the sandbox itself, let whoever asks for
+the container or pod overwrite their own keys. docs/protocol.md has a table of what can be trusted.
+So an engine is believed by what it alone writes, only that engine's keys count, and what
+contradicts it is refused: without the labels of its pod a container could pass a policy by.
+Sources: cri-o, internal/factory/container/container.go, server/sandbox_run_linux.go; podman,
+pkg/specgen/generate/container.go; containerd, internal/cri/annotations/annotations.go.
 """
 
 import os
@@ -11,61 +15,107 @@ from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional
 
+MANAGER = "io.container.manager"
 CRIO = "io.kubernetes.cri-o."
 CONTAINERD = "io.kubernetes.cri."
+# The folder of containerd's bundles (core/runtime/v2, PluginType and id).
+CONTAINERD_TASKS = "io.containerd.runtime.v2.task"
+# Labels that the kubelet gives the container and the pod alike. CRI-O writes them last.
+IDENTITY = ("io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid")
+# When the kubelet first saw the pod, a time that it puts over what the pod says.
+SEEN = "kubernetes.io/config.seen"
 HEX = frozenset("0123456789abcdef")
 
 
 class Sandbox:
-    """A pod sandbox. id: of its own container. labels: the pod's, None where nobody told them.
+    """A pod sandbox. id: of its own container. labels: the pod's, None if its engine keeps none."""
 
-    note: why there are no labels though the engine keeps them, "" if there is nothing to say.
-    """
-
-    def __init__(self, id: str, labels: "Optional[dict[str, str]]" = None, note: str = "") -> None:
+    def __init__(self, id: str, labels: "Optional[dict[str, str]]" = None) -> None:
         self.id = id
         self.labels = labels
-        self.note = note
 
 
-def find(container: str, bundle: str, annotations: "dict[str, str]") -> "Optional[Sandbox]":
+def find(container: str, bundle: oci.Bundle) -> "Optional[Sandbox]":
     """The sandbox of `container`, None for one outside any pod.
 
-    bundle: the folder of its config.json. A sandbox has its own id as its sandbox's.
-    podman gives pod members CRI-O's key; its infra container cannot be told from any other.
+    A sandbox has its own id as its sandbox's. podman's infra container cannot be told from any
+    other. Raises HookError if what an engine writes is not there, or is not what it writes.
     """
-    manager = annotations.get("io.container.manager")
-    if annotations.get(CONTAINERD + "sandbox-id"):
+    annotations = bundle.annotations
+    manager = annotations.get(MANAGER)
+    if manager is None or CONTAINERD_TASKS in bundle.folder.split("/"):
         if annotations.get(CONTAINERD + "container-type") == "sandbox":
             return Sandbox(container)
-        return Sandbox(annotations[CONTAINERD + "sandbox-id"])
-    if manager == "cri-o" and annotations.get(CRIO + "ContainerType") == "sandbox":
-        return _with_labels(container, annotations, "the annotations")
-    sandbox = annotations.get(CRIO + "SandboxID")
-    if not sandbox:
-        return None
-    if manager != "cri-o" or len(sandbox) != 64 or not HEX.issuperset(sandbox):
-        return Sandbox(sandbox)
-    path = os.path.join(os.path.dirname(os.path.dirname(bundle)), sandbox, "userdata/config.json")
-    try:
+        return _named(annotations.get(CONTAINERD + "sandbox-id"))
+    if manager == "cri-o":
+        return _of_crio(container, bundle)
+    return _named(annotations.get(CRIO + "SandboxID")) if manager == "libpod" else None
+
+
+def _named(sandbox: "Optional[str]") -> "Optional[Sandbox]":
+    return Sandbox(sandbox) if sandbox else None
+
+
+def _of_crio(container: str, bundle: oci.Bundle) -> Sandbox:
+    """CRI-O has the labels of a pod in the config.json of its sandbox alone.
+
+    podman lets its users set any annotation, but not the end of a cgroupsPath.
+    """
+    if not bundle.cgroups_path.endswith((f"/crio-{container}", f":crio:{container}")):
+        raise HookError(
+            f"annotation {MANAGER} says cri-o, but the cgroupsPath {bundle.cgroups_path!r}"
+            f" does not end in crio-{container}"
+        )
+    annotations = bundle.annotations
+    if annotations.get(CRIO + "ContainerType") == "sandbox":
+        return Sandbox(container, _labels(annotations, annotations, "the annotations"))
+    sandbox = annotations.get(CRIO + "SandboxID", "")
+    if len(sandbox) != 64 or not HEX.issuperset(sandbox):
+        raise HookError(f"annotation {CRIO}SandboxID {sandbox!r}: expected 64 hex digits")
+    path, document = _config_of(sandbox, bundle.folder)
+    return Sandbox(sandbox, _labels(oci.strings(document.get("annotations")), annotations, path))
+
+
+def _config_of(sandbox: str, bundle: str) -> "tuple[str, dict[str, Any]]":
+    """Path and document of a sandbox's config.json, beside the `bundle` or where CRI-O keeps it."""
+    beside = os.path.join(os.path.dirname(os.path.dirname(bundle)), sandbox, "userdata")
+    for folder in (beside, *oci.stored_bundles(sandbox)):
+        path = os.path.join(folder, "config.json")
         document = oci.read_config(path)
-    except HookError as error:
-        return Sandbox(sandbox, note=f"no labels of the pod: {error}")
-    if document is None:
-        return Sandbox(sandbox, note=f"no labels of the pod: {path} is not there")
-    return _with_labels(sandbox, oci.strings(document.get("annotations")), path)
+        if document is not None:
+            return path, document
+    raise HookError("is not there, expected that of the pod", path=f"{beside}/config.json")
 
 
-def _with_labels(sandbox: str, annotations: "dict[str, str]", where: str) -> Sandbox:
-    text = annotations.get(CRIO + "Labels")
-    if not text:
-        return Sandbox(sandbox)
+def _labels(
+    sandbox: "dict[str, str]", container: "dict[str, str]", where: str
+) -> "dict[str, str]":
+    """The labels of a pod. sandbox, container: the annotations of both. where: the first are.
+
+    In the sandbox's an annotation of the pod stands in the place of what CRI-O wrote under that
+    key. Raises HookError if the labels are not there, or are not CRI-O's.
+    """
+    labels = _map(sandbox, CRIO + "Labels", where)
+    for key in IDENTITY:
+        if key in container and labels.get(key) != container[key]:
+            raise HookError(
+                f"{CRIO}Labels: {key} is {labels.get(key)!r}, expected {container[key]!r}",
+                path=where,
+            )
+    of_pod = _map(sandbox, CRIO + "Annotations", where)
+    if CRIO + "Labels" in of_pod or of_pod.get(SEEN) != sandbox.get(SEEN):
+        raise HookError(f"{CRIO}Labels is an annotation of the pod, expected CRI-O's", path=where)
+    return labels
+
+
+def _map(annotations: "dict[str, str]", key: str, where: str) -> "dict[str, str]":
+    """The map of strings in one of CRI-O's annotations. Raises HookError."""
     try:
-        labels = strictjson.loads(text.encode("utf-8", "surrogatepass"))
+        document = strictjson.loads(annotations.get(key, "").encode("utf-8", "surrogatepass"))
     except strictjson.JSONError as error:
-        return Sandbox(sandbox, note=f"no labels of the pod: {CRIO}Labels in {where}: {error}")
-    if labels is None or not oci.is_strings(labels):
-        return Sandbox(sandbox, note=f"no labels of the pod: {CRIO}Labels in {where} is no map")
-    return Sandbox(sandbox, oci.strings(labels))
+        raise HookError(f"{key}: {error}", path=where) from None
+    if not oci.is_strings(document):
+        raise HookError(f"{key}: expected a map of strings", path=where)
+    return oci.strings(document)

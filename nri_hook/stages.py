@@ -38,11 +38,12 @@ def precreate(flags: options.Options, stdin: bytes, report: log.Report) -> None:
         return
     report.id = draft.id
     report.source = draft.cgroups_path
+    request = draft.request()
     name = record.setup_name(draft.id)
     book = record.open_or_none(flags, name, draft.id, deadline, report.notes)
     report.record = (book.folder, book.name)
     chain = Chain(entries, flags.plugin_path())
-    creation = Creation(draft, chain, book, report)
+    creation = Creation(draft, request, chain, book, report)
     creation.finish_former(deadline)
     creation.run(deadline)
     report.succeed(creation.outcome)
@@ -66,6 +67,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
     report.id = state.id
     container = Container(state)
     report.source = container.cgroups_path
+    request = container.request()
     name = record.name(container.caller.root, state.id)
     book = record.open_or_none(flags, name, state.id, deadline, report.notes)
     report.record = (book.folder, book.name)
@@ -79,7 +81,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: log.Report) -> 
 
         meanwhile = Grace().renew
     chain = Chain(entries, flags.plugin_path(), meanwhile)
-    creation = Creation(container, chain, book, report)
+    creation = Creation(container, request, chain, book, report)
     creation.finish_former(deadline)
     former = record.find_setup(flags, state.id, deadline) if book.name else None
     if former:

@@ -1,18 +1,35 @@
-"""Which pod a container is in, by the annotations of CRI-O, podman and containerd."""
+"""Which pod a container is in, by what CRI-O, podman and containerd write; and by nothing that the
+author of a pod, or whoever calls podman, can write as well."""
 
 import json
 import os
+import shutil
 
 import pytest
+from support.bundle import Bundle
 
-from nri_hook import sandbox
+from nri_hook import oci, sandbox
+from nri_hook.errors import HookError
 
 CONTAINER = "c0" * 32
 SANDBOX = "5a" * 32
 CRIO = "io.kubernetes.cri-o."
 CRI = "io.kubernetes.cri."
-LABELS = {"app": "peer", "io.kubernetes.pod.name": "pod1", "empty": "", "é": "\u2603"}
+MANAGER = "io.container.manager"
+SEEN = "kubernetes.io/config.seen"
+POD = {
+    "io.kubernetes.pod.name": "pod1",
+    "io.kubernetes.pod.namespace": "default",
+    "io.kubernetes.pod.uid": "1111-2222",
+}
+LABELS = {"app": "peer", "empty": "", "é": "\u2603", **POD}
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+
+
+def recorded(name):
+    """The annotations of a file of tests/data."""
+    with open(f"{DATA}/{name}") as file:
+        return json.load(file)["annotations"]
 
 
 class Storage:
@@ -34,9 +51,18 @@ class Storage:
             file.write(config)
         return path
 
-    def find(self, annotations):
-        found = sandbox.find(CONTAINER, self.bundle(CONTAINER), annotations)
-        return found and (found.id, found.labels, found.note)
+    def find(self, annotations, id=CONTAINER, cgroups_path=None, folder=None):
+        linux = {"cgroupsPath": cgroups_path or f"/kubepods/pod1/crio-{id}"}
+        document = {"annotations": annotations, "linux": linux}
+        found = sandbox.find(id, oci.Bundle(folder or self.bundle(id), document))
+        return found and (found.id, found.labels)
+
+    def refused(self, annotations, **more):
+        """Why a container with these is refused."""
+        with pytest.raises(HookError) as caught:
+            self.find(annotations, **more)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
 
 
 @pytest.fixture
@@ -47,60 +73,134 @@ def storage(scene):
 def crio(**more):
     """What CRI-O puts on every container of a pod."""
     annotations = {
-        "io.container.manager": "cri-o",
+        MANAGER: "cri-o",
         f"{CRIO}ContainerType": "container",
         f"{CRIO}SandboxID": SANDBOX,
         f"{CRIO}Labels": '{"of": "the container"}',
+        f"{CRIO}Annotations": "{}",
+        **POD,
     }
     return {**annotations, **{CRIO + key: value for key, value in more.items()}}
 
 
-def labels(document):
-    return {f"{CRIO}Labels": document if isinstance(document, str) else json.dumps(document)}
+def of_sandbox(labels, annotations=None, **overwritten):
+    """What CRI-O puts on the sandbox: its own keys, the pod's annotations, the pod's labels.
+
+    overwritten: CRI-O's keys that are annotations of the pod too.
+    """
+    of_pod = {SEEN: "2026-11-26T06:00:00.123456789Z", **(annotations or {})}
+    of_pod.update({CRIO + key: value for key, value in overwritten.items()})
+    written = {
+        MANAGER: "cri-o",
+        f"{CRIO}ContainerType": "sandbox",
+        f"{CRIO}Labels": labels if isinstance(labels, str) else json.dumps(labels),
+        f"{CRIO}Annotations": json.dumps(of_pod),
+    }
+    return {**written, **of_pod, **(labels if isinstance(labels, dict) else {})}
 
 
 # CRI-O
 
 
+def test_a_pod_as_crio_really_writes_it(storage):
+    annotations = recorded("crio-1.36.3-config.json")
+    id, pod = annotations[f"{CRIO}ContainerID"], annotations[f"{CRIO}SandboxID"]
+    written = recorded("crio-1.36.3-sandbox-config.json")
+    storage.write(pod, written)
+    labels = {
+        "app": "peer",
+        "io.kubernetes.container.name": "POD",
+        "io.kubernetes.pod.name": "pod1",
+        "io.kubernetes.pod.namespace": "default",
+        "io.kubernetes.pod.uid": "11111111-2222-3333-4444-555555555555",
+    }
+    assert storage.find(annotations, id=id) == (pod, labels)
+    assert storage.find(written, id=pod) == (pod, labels)
+
+
 def test_the_labels_of_the_pod_are_in_the_sandboxs_config(storage):
     storage.write(CONTAINER, crio())
-    storage.write(SANDBOX, {f"{CRIO}ContainerType": "sandbox", **labels(LABELS)})
-    assert storage.find(crio()) == (SANDBOX, LABELS, "")
-
-
-def test_a_container_as_crio_really_writes_it(storage):
-    with open(f"{DATA}/crio-1.36.3-config.json") as file:
-        annotations = json.load(file)["annotations"]
-    id = annotations[f"{CRIO}SandboxID"]
-    storage.write(id, labels(LABELS))
-    assert storage.find(annotations) == (id, LABELS, "")
-
-
-def test_the_sandbox_itself_has_its_labels_at_hand(storage):
-    annotations = crio(ContainerType="sandbox", SandboxID=CONTAINER, Labels=json.dumps(LABELS))
-    assert storage.find(annotations) == (CONTAINER, LABELS, "")
-
-
-def test_a_pod_without_labels(storage):
-    storage.write(SANDBOX, labels({}))
-    assert storage.find(crio()) == (SANDBOX, {}, "")
-    for document in ({}, labels("")):
-        storage.write(SANDBOX, document)
-        assert storage.find(crio()) == (SANDBOX, None, "")
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    assert storage.find(crio()) == (SANDBOX, LABELS)
+    unit = f"kubepods-pod1.slice:crio:{CONTAINER}"
+    assert storage.find(crio(), cgroups_path=unit) == (SANDBOX, LABELS)
 
 
 def test_null_is_an_empty_label(storage):
-    storage.write(SANDBOX, labels({"a": None, "b": "c"}))
-    assert storage.find(crio()) == (SANDBOX, {"a": "", "b": "c"}, "")
+    labels = {"a": None, "b": "c", **POD}
+    storage.write(SANDBOX, {**of_sandbox(json.dumps(labels)), **POD})
+    assert storage.find(crio()) == (SANDBOX, {**labels, "a": ""})
+
+
+def test_a_pod_without_a_kubelet(storage):
+    """crictl need not give names or times, nor any labels."""
+    annotations = {key: value for key, value in crio().items() if key not in POD}
+    for labels in ({}, "null"):
+        document = of_sandbox(labels)
+        document.update({f"{CRIO}Annotations": "null"})
+        del document[SEEN]
+        storage.write(SANDBOX, document)
+        assert storage.find(annotations) == (SANDBOX, {})
+
+
+def test_a_bundle_that_the_runtime_does_not_tell(storage, monkeypatch):
+    """crun says / at times; CRI-O keeps a copy in its storage."""
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    monkeypatch.setattr(oci, "STORAGE", os.path.dirname(storage.folder))
+    assert storage.find(crio(), folder=f"/run/crun/{CONTAINER}") == (SANDBOX, LABELS)
+
+
+# What the author of a pod writes
+
+
+def test_containerds_annotations_do_not_count_under_crio(storage):
+    """CRI-O puts any annotation of the pod on its containers."""
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    forged = {f"{CRI}sandbox-id": "made-up", f"{CRI}container-type": "container"}
+    assert storage.find({**crio(), **forged}) == (SANDBOX, LABELS)
+    forged[f"{CRI}container-type"] = "sandbox"
+    assert storage.find({**crio(), **forged}) == (SANDBOX, LABELS)
+
+
+@pytest.mark.parametrize("key", POD)
+def test_labels_of_another_pod(storage, key):
+    """An annotation of the pod stands in the place of CRI-O's key of the sandbox."""
+    for labels in ({**LABELS, key: "another"}, {k: v for k, v in LABELS.items() if k != key}):
+        path = storage.write(SANDBOX, of_sandbox(LABELS, Labels=json.dumps(labels)))
+        found = labels.get(key)
+        said = f"{path}: {CRIO}Labels: {key} is {found!r}, expected {POD[key]!r}"
+        assert storage.refused(crio()) == said
+
+
+def test_labels_of_a_pod_that_knows_its_own_names(storage):
+    """It can be annotated once it has a uid. The kubelet alone knows when it has seen the pod."""
+    forged = json.dumps({**LABELS, "app": "admin"})
+    path = storage.write(SANDBOX, of_sandbox(LABELS, Labels=forged))
+    said = f"{path}: {CRIO}Labels is an annotation of the pod, expected CRI-O's"
+    assert storage.refused(crio()) == said
+    for annotations in ({}, {SEEN: "2026-11-26T06:00:00Z"}):
+        more = {"Labels": forged, "Annotations": json.dumps(annotations)}
+        storage.write(SANDBOX, of_sandbox(LABELS, **more))
+        assert storage.refused(crio()) == said
+
+
+def test_another_annotation_of_the_pod_is_none_of_crios_business(storage):
+    annotations = {"app": "admin", "io.kubernetes.cri-o.userns-mode": "auto"}
+    storage.write(SANDBOX, of_sandbox(LABELS, annotations))
+    assert storage.find(crio()) == (SANDBOX, LABELS)
+
+
+# Labels that cannot be had: a policy by label would pass the container
 
 
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ("[]", "is no map"),
-        ('"x"', "is no map"),
-        ('{"a": 1}', "is no map"),
-        ('{"a": {"b": "c"}}', "is no map"),
+        ("[]", "expected a map of strings"),
+        ('"x"', "expected a map of strings"),
+        ('{"a": 1}', "expected a map of strings"),
+        ('{"a": {"b": "c"}}', "expected a map of strings"),
+        ("", "empty, expected a JSON document"),
         ("{", "not JSON: "),
         ('{"a":"b","a":"c"}', "key 'a' stands twice in one object"),
         ("{} {}", "more after the JSON document, at character 3"),
@@ -108,15 +208,19 @@ def test_null_is_an_empty_label(storage):
     ],
 )
 def test_labels_that_are_none(storage, document, reason):
-    """The chain runs without, and it is said why."""
-    path = storage.write(SANDBOX, labels(document))
-    id, found, note = storage.find(crio())
-    assert (id, found) == (SANDBOX, None)
-    assert note.startswith(f"no labels of the pod: {CRIO}Labels in {path}")
-    assert reason in note
-    _, found, note = storage.find(crio(ContainerType="sandbox", Labels=document))
-    assert found is None
-    assert note.startswith(f"no labels of the pod: {CRIO}Labels in the annotations")
+    path = storage.write(SANDBOX, of_sandbox(document))
+    said = storage.refused(crio())
+    assert said.startswith(f"{path}: {CRIO}Labels: ") and reason in said
+    said = storage.refused(crio(ContainerType="sandbox", Labels=document))
+    assert said.startswith(f"the annotations: {CRIO}Labels: ")
+
+
+@pytest.mark.parametrize("key", ["Labels", "Annotations"])
+def test_a_sandbox_without_what_crio_writes(storage, key):
+    annotations = of_sandbox(LABELS)
+    del annotations[CRIO + key]
+    path = storage.write(SANDBOX, annotations)
+    assert storage.refused(crio()).startswith(f"{path}: {CRIO}{key}: empty")
 
 
 @pytest.mark.parametrize(
@@ -130,67 +234,96 @@ def test_labels_that_are_none(storage, document, reason):
 )
 def test_a_sandboxs_config_that_cannot_be_read(storage, config, reason):
     path = storage.write(SANDBOX, config)
-    id, found, note = storage.find(crio())
-    assert (id, found) == (SANDBOX, None)
-    assert note.startswith(f"no labels of the pod: {path}: {reason}")
+    assert storage.refused(crio()).startswith(f"{path}: {reason}")
 
 
 def test_a_sandboxs_config_that_is_not_there(storage):
     path = f"{storage.bundle(SANDBOX)}/config.json"
-    nothing = (SANDBOX, None, f"no labels of the pod: {path} is not there")
-    assert storage.find(crio()) == nothing
+    assert storage.refused(crio()) == f"{path}: is not there, expected that of the pod"
     os.makedirs(storage.bundle(SANDBOX))
-    assert storage.find(crio()) == nothing
+    assert storage.refused(crio()) == f"{path}: is not there, expected that of the pod"
     os.mkfifo(path)
-    id, found, note = storage.find(crio())
-    assert (id, found) == (SANDBOX, None) and path in note
+    assert storage.refused(crio()).startswith(path)
 
 
 @pytest.mark.parametrize(
     "id",
     [
-        *("../elsewhere", "/elsewhere", "..", ".", "elsewhere", SANDBOX[:63], SANDBOX + "0"),
+        *("../elsewhere", "/elsewhere", "..", ".", "elsewhere", SANDBOX[:63], SANDBOX + "0", ""),
         *(SANDBOX.upper(), SANDBOX[:63] + "\n", SANDBOX[:63] + "g", SANDBOX[:63] + "\u0661", " "),
     ],
 )
-def test_a_strangers_id_names_no_file(storage, id):
-    """Annotations are anybody's. Whatever lies there, it is not read."""
+def test_what_is_no_id_of_crios_names_no_file(storage, id):
     for place in {id.strip("/"), id.lower().strip("/"), id.strip("./")} - {"", ".", ".."}:
-        storage.write(place, labels({"read": "it was"}))
-    assert storage.find(crio(SandboxID=id)) == (id, None, "")
-
-
-def test_crios_keys_under_another_manager_name_no_file(storage):
-    """podman uses them too, and any of its users may set annotations."""
-    storage.write(SANDBOX, labels(LABELS))
-    for manager in ("libpod", "", "CRI-O", "cri-o\n"):
-        annotations = {**crio(), "io.container.manager": manager}
-        assert storage.find(annotations) == (SANDBOX, None, "")
-        annotations[f"{CRIO}ContainerType"] = "sandbox"
-        assert storage.find(annotations) == (SANDBOX, None, "")
-    annotations = crio()
-    del annotations["io.container.manager"]
-    assert storage.find(annotations) == (SANDBOX, None, "")
+        storage.write(place, of_sandbox(LABELS))
+    assert "SandboxID" in storage.refused(crio(SandboxID=id))
 
 
 # podman
 
 
 def test_a_member_of_a_podman_pod(storage):
-    with open(f"{DATA}/podman-pod-member-createRuntime-state.json") as file:
-        annotations = json.load(file)["annotations"]
-    assert storage.find(annotations) == (annotations[f"{CRIO}SandboxID"], None, "")
+    annotations = recorded("podman-pod-member-createRuntime-state.json")
+    path = f"/libpod_parent/libpod-{CONTAINER}"
+    found = storage.find(annotations, cgroups_path=path)
+    assert found == (annotations[f"{CRIO}SandboxID"], None)
+
+
+def test_crios_keys_under_podman_name_no_file(storage):
+    """Any of its users may set annotations, io.container.manager too."""
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    path = f"/libpod_parent/libpod-{CONTAINER}"
+    for type in ("container", "sandbox"):
+        annotations = {**crio(ContainerType=type), f"{CRI}sandbox-id": "made-up", MANAGER: "libpod"}
+        assert storage.find(annotations, cgroups_path=path) == (SANDBOX, None)
+        for manager in ("", "CRI-O", "cri-o\n"):
+            annotations[MANAGER] = manager
+            assert storage.find(annotations, cgroups_path=path) is None
+
+
+@pytest.mark.parametrize(
+    "cgroups_path",
+    [
+        f"/libpod_parent/libpod-{CONTAINER}",
+        f"machine.slice:libpod:{CONTAINER}",
+        f"/crio-{CONTAINER}/libpod-{CONTAINER}",
+        f"/a.slice/x.service/libpod-payload-{CONTAINER}",
+        f"/kubepods/crio-{SANDBOX}",
+        f"crio-{CONTAINER}",
+        f"a.slice:xcrio:{CONTAINER}",
+    ],
+)
+def test_a_manager_that_has_not_named_the_cgroup(storage, cgroups_path):
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    said = storage.refused(crio(), cgroups_path=cgroups_path)
+    assert said == (
+        f"annotation {MANAGER} says cri-o, but the cgroupsPath {cgroups_path!r} does not end in "
+        f"crio-{CONTAINER}"
+    )
+
+
+@pytest.mark.hostonly
+@pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
+def test_podman_run_with_crios_manager(scene, node):
+    podman = scene.runtime("podman")
+    node.configure(node.plugin("quiet"))
+    forged = {MANAGER: "cri-o", f"{CRIO}SandboxID": SANDBOX}
+    bundle = scene.bundle(
+        cgroups_path=f"{scene.cgroup}-p", edit=lambda config: config.update(annotations=forged)
+    )
+    podman.install(node, bundle)
+    assert f"annotation {MANAGER} says cri-o" in podman.create("one", bundle).refused()
+    assert node.calls() == []
 
 
 def test_no_pod(storage):
     for annotations in (
         {},
-        {"io.container.manager": "libpod"},
-        {"io.container.manager": "cri-o"},
-        {"io.container.manager": "libpod", f"{CRIO}ContainerType": "container"},
-        {f"{CRIO}SandboxID": ""},
+        {MANAGER: "libpod"},
+        {MANAGER: "libpod", f"{CRIO}ContainerType": "container"},
+        {MANAGER: "libpod", f"{CRI}sandbox-id": SANDBOX, f"{CRI}container-type": "sandbox"},
+        {f"{CRIO}SandboxID": SANDBOX},
         {f"{CRI}sandbox-id": "", f"{CRI}container-type": "container"},
-        {f"{CRI}container-type": "sandbox"},
     ):
         assert storage.find(annotations) is None, annotations
 
@@ -199,10 +332,50 @@ def test_no_pod(storage):
 
 
 def test_containerd(storage):
+    """It writes its keys after those that it passes on, and no io.container.manager."""
+    storage.write(SANDBOX, of_sandbox(LABELS))
+    task = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CONTAINER}"
     annotations = {f"{CRI}container-type": "container", f"{CRI}sandbox-id": SANDBOX}
-    storage.write(SANDBOX, labels(LABELS))
-    assert storage.find(annotations) == (SANDBOX, None, "")
+    for passed_on in ({}, {MANAGER: "cri-o"}, {MANAGER: "libpod", f"{CRIO}SandboxID": "made-up"}):
+        found = storage.find({**annotations, **passed_on}, folder=task)
+        assert found == (SANDBOX, None)
+    assert storage.find(annotations) == (SANDBOX, None)
     annotations[f"{CRI}container-type"] = "sandbox"
-    assert storage.find(annotations) == (CONTAINER, None, "")
+    assert storage.find(annotations, folder=task) == (CONTAINER, None)
     annotations = {f"{CRI}sandbox-id": "../../x"}
-    assert storage.find(annotations) == ("../../x", None, "")
+    assert storage.find(annotations, folder=task) == ("../../x", None)
+
+
+# All of it
+
+
+class Pod:
+    """A container of CRI-O's, as far as a runtime sees it, and a plugin that notes its payload."""
+
+    def __init__(self, scene, node, runc, annotations):
+        self.storage, self.runc = Storage(scene.folder), runc
+        self.plugin = node.plugin("policy")
+        node.configure(self.plugin)
+        os.makedirs(f"{self.storage.folder}/{CONTAINER}")
+        self.bundle = Bundle(
+            self.storage.bundle(CONTAINER),
+            f"{scene.cgroup}/crio-{CONTAINER}",
+            edit=lambda config: config.update(annotations=annotations),
+        )
+        scene.runtime_made(scene.cgroup)
+        node.install(self.bundle)
+
+    def create(self):
+        return self.runc.create(CONTAINER, self.bundle)
+
+
+@pytest.mark.hostonly
+def test_a_policy_by_label_sees_every_pod(scene, node, runc):
+    """Neither a forged sandbox nor a missing config of the true one hides the labels."""
+    pod = Pod(scene, node, runc, {**crio(), f"{CRI}sandbox-id": "made-up"})
+    assert "is not there, expected that of the pod" in pod.create().refused()
+    assert pod.plugin.calls() == [] and node.left() == []
+    pod.storage.write(SANDBOX, of_sandbox(LABELS))
+    pod.create().check()
+    payload = pod.plugin.call("create")["payload"]
+    assert (payload["sandboxID"], payload["labels"]) == (SANDBOX, LABELS)

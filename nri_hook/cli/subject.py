@@ -110,7 +110,7 @@ class Subject:
         cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
         cgroups_path = cgroups_path or places.default_path(id, membership)
         spec = payload.spec(self.bundle, cgroups_path, membership, self.pid or None)
-        pod = sandbox.find(id, folder, self.bundle.annotations)
+        pod = sandbox.find(id, self.bundle)
         return payload.request("create", id, self.pid or None, spec, pod)
 
     def _annotate(self, pairs: list[str]) -> None:
