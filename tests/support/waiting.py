@@ -7,9 +7,9 @@ from support.commands import read
 SECONDS = 10
 
 
-def wait_until(holds):
+def wait_until(holds, seconds=SECONDS):
     """Wait until `holds()` is true; fail the test where that takes too long."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "that takes too long"
         time.sleep(0.02)
