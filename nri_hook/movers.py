@@ -93,6 +93,8 @@ class NativePlacement:
         self.made = [parents.document(creation.book.name)]
         creation.save()
         placement.make_parents(parents, creation.book.name, creation.book.folder)
+        parents.is_marked = True
+        self.made = [parents.document(creation.book.name)]
         self.draft.rewrite(path)
         return parents.cgroups
 

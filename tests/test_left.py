@@ -277,6 +277,18 @@ def test_the_cgroups_are_mounted_read_only_for_the_hook(scene, node, oci, log, w
     case.assert_ended(log)
 
 
+# A cgroup that cannot be marked
+
+
+@hostonly
+def test_the_hook_may_not_set_attributes(scene, node, oci, log):
+    """Nobody could tell later what may be removed."""
+    script = "exec setpriv --bounding-set=-sys_admin HOOK"
+    case = Case(scene, node, oci, script)
+    case.assert_stays(log, "cannot be marked: Operation not permitted")
+    case.assert_ended(log)
+
+
 # systemd on cgroup v1
 
 

@@ -1,8 +1,9 @@
-"""Control files: read whole and written in one call, with errors that name the file."""
+"""Control files: read whole and written in one call, with errors that name the file. And what is
+written on their folders."""
 
 import os
 
-from nri_hook.errors import HookError
+from nri_hook.errors import HookError, Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,3 +56,33 @@ def unlink(path: str) -> None:
 def failed(error: OSError, path: str, doing: str) -> HookError:
     """The error for a control file at `path` that would not be read or written."""
     return HookError(f"{doing}: {error.strerror}", path=path)
+
+
+def label(folder: str, name: str, value: str) -> None:
+    """Give a folder an extended attribute. By these alone it is known later what may be removed.
+
+    Raises Left if there can be none, such as in a user namespace: nothing may be moved then; and
+    FileNotFoundError if the folder has gone.
+    """
+    try:
+        os.setxattr(folder, name, value.encode())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Left(f"{folder}: cannot be marked: {error.strerror}") from None
+
+
+def unlabel(folder: str, name: str) -> None:
+    """Take an attribute away, if the folder has it."""
+    try:
+        os.removexattr(folder, name)
+    except OSError:
+        pass
+
+
+def label_of(folder: str, name: str) -> str:
+    """The attribute of a folder, "" if it has none."""
+    try:
+        return os.getxattr(folder, name).decode("utf-8", "replace")
+    except OSError:
+        return ""

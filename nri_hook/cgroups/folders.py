@@ -16,7 +16,7 @@ from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Optional
 
     from nri_hook.cgroups.hierarchies import Hierarchy
 
@@ -87,10 +87,12 @@ def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
         guard = guard_of(folder)
         lock = _lock_of(guard)  # who removes it may have looked at it already
         try:
-            _set(folder, KEPT, "1")
-            if guard_of(folder) == guard and os.path.isdir(folder):
-                _unset(folder, MARK)
+            files.label(folder, KEPT, "1")
+            if guard_of(folder) == guard:
+                files.unlabel(folder, MARK)
                 return
+        except FileNotFoundError:
+            pass
         finally:
             _unlock(lock)
     raise HookError("vanishes again and again", path=folder)
@@ -98,7 +100,7 @@ def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
 
 def is_kept(folder: str) -> bool:
     """Whether it is the node's, by keep()."""
-    return _get(folder, KEPT) != ""
+    return files.label_of(folder, KEPT) != ""
 
 
 def remove(
@@ -109,19 +111,47 @@ def remove(
     deadline: of time.monotonic(), for its last process to leave. by_force: whether it is killed.
     Raises HookError where it stays.
     """
+    remove_tree(folder, deadline, kill if by_force else None)
+    remove_empty(os.path.dirname(folder), is_ours)
+
+
+def remove_tree(
+    folder: str, deadline: float, end: "Optional[Callable[[str], None]]" = None
+) -> None:
+    """Remove a cgroup with all empty cgroups in it.
+
+    deadline: of time.monotonic(), for its last process to leave. end: ends its processes. Raises
+    HookError if it stays.
+    """
     while True:
         try:
             _remove_tree(folder)
-            break
+            return
         except (FileNotFoundError, NotADirectoryError):  # a control file goes with its cgroup
-            break
+            return
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
-                raise files.failed(error, folder, "cannot be removed") from None
-            if by_force:
-                kill(folder)
+                reason = occupant(folder) or error.strerror
+                raise HookError(f"cannot be removed: {reason}", path=folder) from None
+            if end:
+                end(folder)
             time.sleep(PAUSE)
-    remove_empty(os.path.dirname(folder), is_ours)
+
+
+def occupant(folder: str) -> str:
+    """A process that is in a cgroup or below it, and where, in words; "" if there is none."""
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            processes = files.read(f"{place}/cgroup.procs").split()
+            with os.scandir(place) as entries:
+                waiting += [entry.path for entry in entries if entry.is_dir()]
+        except OSError:  # it has gone
+            continue
+        if processes:
+            return f"process {processes[0]} is in {'it' if place == folder else place}"
+    return ""
 
 
 def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
@@ -150,12 +180,21 @@ def kill(folder: str) -> None:
         if os.path.exists(f"{folder}/cgroup.kill"):
             files.write(f"{folder}/cgroup.kill", "1")
             return
+    except OSError:  # the cgroup has gone, and its processes with it
+        return
+    for top, _, _ in os.walk(folder):
+        kill_members(top)
+
+
+def kill_members(folder: str) -> None:
+    """Kill the processes in a cgroup, but not those in cgroups below, as far as they are there
+    now."""
+    try:
         if os.path.exists(f"{folder}/freezer.state"):
             files.write(f"{folder}/freezer.state", "THAWED")
-        for top, _, _ in os.walk(folder):
-            for pid in files.read(f"{top}/cgroup.procs").split():
-                _kill_member(f"{top}/cgroup.procs", pid)
-    except OSError:  # the cgroup has gone, and its processes with it
+        for pid in files.read(f"{folder}/cgroup.procs").split():
+            _kill_member(f"{folder}/cgroup.procs", pid)
+    except OSError:
         pass
 
 
@@ -175,26 +214,27 @@ def _kill_member(path: str, pid: str) -> None:
 
 
 def mark(folder: str, claim: str, guard: str = "") -> None:
-    """Say in the folder itself who made it. guard: as for make(), where the claim's record is."""
-    _set(folder, MARK, f"{claim} {guard}".rstrip())
+    """Say in the folder itself who made it. guard: as for make(), where the claim's record is.
+    Raises what files.label() does."""
+    files.label(folder, MARK, f"{claim} {guard}".rstrip())
 
 
 def mark_of(folder: str) -> str:
     """Who made the folder, "" where it was not us, it is the node's, or it is not there."""
-    return "" if is_kept(folder) else _get(folder, MARK).partition(" ")[0]
+    return "" if is_kept(folder) else files.label_of(folder, MARK).partition(" ")[0]
 
 
 def guard_of(folder: str) -> str:
     """Where the record of whoever made the folder is or was, "" where nobody knows."""
-    return _get(folder, MARK).partition(" ")[2]
+    return files.label_of(folder, MARK).partition(" ")[2]
 
 
-def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[str], bool]") -> None:
-    """Remove a marked folder if it is empty. guard: as for make(). is_orphan: of the claim on it;
+def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[], bool]") -> None:
+    """Remove a folder if it is empty. guard: as for make(). is_orphan: whether it still is one;
     asked behind the lock, so that nobody can make the folder anew in between. Raises HookError."""
     lock = _lock(guard)
     try:
-        if is_orphan(mark_of(folder)):
+        if is_orphan():
             os.rmdir(folder)
     except OSError:  # gone, or in use
         pass
@@ -203,13 +243,13 @@ def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[str], bool]") -
 
 
 def hold(folder: str, claim: str) -> None:
-    """Say in a folder that somebody else has made who is in it."""
-    _set(folder, HOLD, claim)
+    """Say in a folder that somebody else has made who is in it. Raises what files.label() does."""
+    files.label(folder, HOLD, claim)
 
 
 def holder_of(folder: str) -> str:
     """Who is in a folder that somebody else has made, "" for nobody that we know of."""
-    return _get(folder, HOLD)
+    return files.label_of(folder, HOLD)
 
 
 def release(folder: str, deadline: float, by_force: bool) -> None:
@@ -224,30 +264,9 @@ def release(folder: str, deadline: float, by_force: bool) -> None:
                 raise HookError("is not empty", path=folder)
             kill(folder)
             time.sleep(PAUSE)
-        _unset(folder, HOLD)
+        files.unlabel(folder, HOLD)
     except OSError:  # it has gone
         pass
-
-
-def _set(folder: str, name: str, value: str) -> None:
-    try:
-        os.setxattr(folder, name, value.encode())
-    except OSError:  # no such attributes here (a user namespace): the record knows the folder
-        pass
-
-
-def _unset(folder: str, name: str) -> None:
-    try:
-        os.removexattr(folder, name)
-    except OSError:  # it has none
-        pass
-
-
-def _get(folder: str, name: str) -> str:
-    try:
-        return os.getxattr(folder, name).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _chain(hierarchy: "Hierarchy", cgroup: str) -> "list[str]":

@@ -59,6 +59,7 @@ def apply(
             for level in step.levels():
                 _prepare(level, placement, config, is_stale, save)
         _move(placement)
+    placement.is_marked = True
     for step, wanted in placement.partitions:
         settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
     view.turn(placement.pid, rootfs, placement.shown())
@@ -99,25 +100,28 @@ def clean_up(
     by_force: whether they are killed: the runtime kills what is in a container's cgroup when it
     deletes it, but where it was not told of the move it looks into the old one.
     """
+    claim, unmarked = document["claim"], document.get("unmarked", ())
     errors = []
     if "unit" in document:
-        errors += _clean_up_unit(document["unit"], document["claim"], deadline, by_force)
-    made = set(document["made"])
-
-    def owner_of(folder: str) -> str:
-        """By its mark, or where there can be none by the record."""
-        by_record = folder in made and not folders.is_kept(folder)
-        return folders.mark_of(folder) or (document["claim"] if by_record else "")
+        errors += _clean_up_unit(document["unit"], claim, deadline, by_force)
 
     def is_ours(folder: str) -> bool:
-        return owner_of(folder) != ""
+        if folders.mark_of(folder):
+            return True
+        free = folders.holder_of(folder) in ("", claim) and not folders.is_kept(folder)
+        return folder in unmarked and free
 
     for leaf in document["leaves"]:
+        owner = folders.mark_of(leaf)
         try:
-            if owner_of(leaf) == document["claim"]:
+            if owner == claim:
                 folders.remove(leaf, is_ours, deadline, by_force)
-            elif folders.holder_of(leaf) == document["claim"]:
+            elif folders.holder_of(leaf) == claim:
                 folders.release(leaf, deadline, by_force)
+            elif not owner and leaf in unmarked:
+                folders.remove_empty(leaf, is_ours)
+            elif not os.path.isdir(leaf):  # the runtime has removed it
+                folders.remove_empty(os.path.dirname(leaf), is_ours)
         except HookError as error:
             errors.append(error)
     for parent in document["parents"]:
@@ -269,7 +273,7 @@ def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
         return
     owner, holder = folders.mark_of(step.new), folders.holder_of(step.new)
     if owner and owner != claim and is_stale(owner):
-        folders.remove(step.new, lambda folder: False, 0)
+        folders.remove_tree(step.new, 0)
     elif holder and holder != claim and is_stale(holder):
         folders.release(step.new, 0, by_force=False)
     _check_free(step, claim)
@@ -299,7 +303,7 @@ def _sample(
         step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers, placement.guard
     )
     fresh = settings.read(folder, settings.texts(present))
-    folders.remove(folder, lambda parent: False, 0)
+    folders.remove_tree(folder, 0)
     return fresh
 
 

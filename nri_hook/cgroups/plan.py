@@ -49,12 +49,13 @@ class Placement:
     claim: what marks say, the name of the container's record. guard: as for folders.make(). unit:
     the scope that is started for it, None on cgroupfs. moved: the steps whose process has
     been written. made: folders that were not there before. samples: those of them that are
-    temporary. given_up: (file, value) of exclusive settings taken from the old cgroup.
-    partitions: (step, settings) of those that are carried once the process is there. holders: our
-    children that keep scopes from being empty. pins: (old, new) paths of pinned device programs.
-    carried: (old, new, settings) for each folder, file -> text that was left in the old one.
-    cgroups, former: hierarchy -> path of the new and the old cgroup. delegated: the end of all of
-    these that is not the runtime's, as places.delegated() says.
+    temporary. is_marked: whether all of them have their marks by now; a hook may be killed before.
+    given_up: (file, value) of exclusive settings taken from the old cgroup. partitions: (step,
+    settings) of those that are carried once the process is there. holders: our children that keep
+    scopes from being empty. pins: (old, new) paths of pinned device programs. carried: (old, new,
+    settings) for each folder, file -> text that was left in the old one. cgroups, former: hierarchy
+    -> path of the new and the old cgroup. delegated: the end of all of these that is not the
+    runtime's, as places.delegated() says.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Placement:
         self.unit = unit
         self.moved: "list[Step]" = []
         self.made: "list[str]" = []
+        self.is_marked = False
         self.samples: "list[str]" = []
         self.given_up: "list[tuple[str, str]]" = []
         self.partitions: "list[tuple[Step, dict[str, str]]]" = []
@@ -94,6 +96,7 @@ class Placement:
             "claim": self.claim,
             "leaves": [] if self.unit else self.samples + [level.new for level in inward],
             "made": self.made,
+            "unmarked": [] if self.is_marked else self.made,
             "parents": [],
             "carried": self.carried,
             "moves": [[level.old, level.new] for level in inward],
@@ -156,18 +159,26 @@ class Parents:
     """The cgroups above a place that the runtime itself will make a cgroup at.
 
     steps: (hierarchy, path of the parent; "" where it is the root, or systemd's to make).
-    made: folders that are not there yet. cgroups: hierarchy -> path of the place.
+    made: folders that are not there yet. is_marked: as of Placement. cgroups: hierarchy -> path of
+    the place.
     """
 
     def __init__(self) -> None:
         self.steps: "list[tuple[Hierarchy, str]]" = []
         self.made: "list[str]" = []
+        self.is_marked = False
         self.cgroups: "dict[str, str]" = {}
 
     def document(self, claim: str) -> "dict[str, Any]":
         """What clean_up() takes."""
         folders = [hierarchy.folder(cgroup) for hierarchy, cgroup in self.steps if cgroup]
-        return {"claim": claim, "leaves": [], "made": self.made, "parents": folders}
+        return {
+            "claim": claim,
+            "leaves": [],
+            "made": self.made,
+            "unmarked": [] if self.is_marked else self.made,
+            "parents": folders,
+        }
 
 
 def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:

@@ -78,8 +78,8 @@ def _fresh(step: Step, names: list[str]) -> dict[str, str]:
     """The settings of a cgroup that was just made where the old one is."""
     folder = f"{step.old}{SAMPLE}-{os.getpid()}"
     os.mkdir(folder)
-    folders.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
     try:
+        folders.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
         return settings.read(folder, names)
     finally:
         os.rmdir(folder)

@@ -27,20 +27,19 @@ def cgroups(folder: str) -> list[Leftover]:
     found: list[Leftover] = []
     known = _known(folder)
 
-    def is_orphan(claim: str) -> bool:
-        return claim != "" and not record.is_there(folder, claim)
+    def is_orphan(path: str) -> bool:
+        claim, guard = folders.mark_of(path), folders.guard_of(path)
+        return claim != "" and not record.is_there(folder, claim) and _is_same(guard, folder)
 
     def remover(path: str) -> Callable[[], object]:
-        return lambda: folders.remove_orphan(path, folder, is_orphan)
+        return lambda: folders.remove_orphan(path, folder, lambda: is_orphan(path))
 
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
         gone: set[str] = set()
         for path, names, _ in os.walk(hierarchy.mount, topdown=False):
             if path in known or not gone.issuperset(f"{path}/{name}" for name in names):
                 continue
-            if not is_orphan(folders.mark_of(path)) or not _is_same(folders.guard_of(path), folder):
-                continue
-            if _is_empty(path):
+            if is_orphan(path) and _is_empty(path):
                 gone.add(path)
                 says = "an empty cgroup of ours that no record knows: removing it"
                 found.append((path, says, remover(path)))
