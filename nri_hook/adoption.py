@@ -2,14 +2,14 @@
 
 A runtime writes its own record after the createRuntime hooks, with the cgroup that it made.
 exec, ps, pause, update, kill and delete all go by that record. Once it is corrected they act on
-the new cgroup, and the old one is nobody's.
+the new cgroup, and it is for us to remove the old one when the container is deleted.
 """
 
 import os
 
 from nri_hook import files, runtimes, strictjson
 from nri_hook.cgroups import files as cgroup_files
-from nri_hook.cgroups import settings
+from nri_hook.cgroups import old_cgroups, settings
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -17,36 +17,56 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nri_hook.record import Record
 
-def adopt(document: "dict[str, Any]") -> None:
-    """Correct the record that the runtime keeps of a container; may be repeated.
 
-    document: our record of the container, after a move. Raises HookError where the runtime's is
-    not there or has a shape that is not known; it is left alone then.
+def adopt(book: "Record") -> None:
+    """Correct the record that the runtime keeps of a container, then ours; may be repeated.
+
+    book: of a container that was moved. Raises HookError if the runtime's record is not there or
+    has a shape that is not known; it is left alone then.
     """
+    document = book.document
     placed = document["placements"][-1]
     path = runtimes.record_of(document)
     if path is None:
         folder = os.path.join(document["runtimeRoot"], document["id"])
         raise HookError("the runtime's record is not there", path=folder)
+    if "unit" not in placed and "old" not in placed:  # moved by version 0.1.0
+        placed["old"] = _mark_old(document, placed, book.folder)
     correct = _correct_runc if document["runtime"] == "runc" else _correct_crun
     _rewrite(path, lambda found: correct(found, placed))
     try:
         for old, new, before in placed["carried"]:
             settings.catch_up(old, new, before)
     finally:
+        book.save(dict(document, outcome="adopted"))
         forget(placed)
 
 
 def forget(placed: "dict[str, Any]") -> None:
-    """Remove what the runtime made for the container and has forgotten; may be repeated.
+    """Remove what the runtime made for the container and has forgotten, but for the old cgroups
+    that stay; may be repeated.
 
     placed: the document of the move.
     """
     for old, _ in placed["moves"]:
-        _remove_old(old)
+        if old not in placed.get("old", ()):  # a scope's; or version 0.1.0 has moved it
+            _remove_old(old)
     for old, _ in placed.get("unit", {}).get("pins", []):
         cgroup_files.unlink(old)  # the program stays in force, and pinned under the new name
+
+
+def _mark_old(document: "dict[str, Any]", placed: "dict[str, Any]", guard: str) -> "list[str]":
+    """Mark the old cgroups as a move does; those that are there."""
+    marked = []
+    for folder, _ in placed["moves"]:
+        try:
+            old_cgroups.mark(folder, placed["claim"], document["pid"], document["start"], guard)
+            marked.append(folder)
+        except FileNotFoundError:
+            pass
+    return marked
 
 
 def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
@@ -105,8 +125,7 @@ def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
 
 
 def _remove_old(folder: str) -> None:
-    """The runtime made it for this container and has forgotten it now."""
     try:
         os.rmdir(folder)
-    except OSError:  # gone already, as under systemd, or in use by somebody: no harm to us
+    except OSError:  # systemd has removed it already, or somebody uses it
         pass

@@ -79,6 +79,7 @@ class Container:
             "bundle": self.bundle.folder if self.bundle.folder == self.told_bundle else "",
             "pid": self.init.pid,
             "start": self.init.start,
+            "privatePids": self.bundle.has_private_pids(),
         }
 
     def is_of(self, document: "dict[str, Any]") -> bool:

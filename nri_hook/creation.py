@@ -82,14 +82,16 @@ class Creation:
 
     def finish_former(self, deadline: float) -> None:
         """Finish what is left of a former container of this name, whose poststop never came."""
-        if not self.book.document:
+        document = self.book.document
+        if not document:
             return
         from nri_hook import deletion
 
+        present = self.request.get("pid", 0)
         self.report.notes.append("a former container of this id was not deleted; doing it now")
-        for error in deletion.finish(self.book.document, deadline, PATIENCE, self.report):
+        for error in deletion.finish(document, deadline, PATIENCE, self.report, present):
             self.report.notes.append(str(error))
-            self.leftovers = self.book.document["placements"]
+            self.leftovers = document["placements"]
 
     def take_over(self, former: "record.Record", deadline: float) -> None:
         """Go on from the record that precreate left of this container."""

@@ -15,28 +15,33 @@ if TYPE_CHECKING:
 
 
 def finish(
-    document: "dict[str, Any]", deadline: float, patience: float, report: "Report"
+    document: "dict[str, Any]", deadline: float, patience: float, report: "Report", present: int = 0
 ) -> "list[HookError]":
     """Carry out the deletion that a record asks for; may be repeated. What could not be removed.
 
-    deadline: of time.monotonic(), for the plugins. patience: seconds to wait for processes that
-    are about to end. A plugin that fails is noted in `report` and changes nothing.
+    The runtime has deleted the container, or forgotten it. deadline: of time.monotonic(), for the
+    plugins. patience: seconds to wait for processes that are about to end. present: init of a new
+    container with the same id, 0 if there is none. A plugin that fails is noted in `report` and
+    changes nothing.
     """
     for error in send(document, deadline, report):
         report.notes.append(f"delete: {error}")
     errors = []
     end = time.monotonic() + patience
+    # Natively the runtime ends what outlives init; in a pid namespace of its own nothing does.
+    outlived = not document.get("privatePids", True) and not present
     for made in document["placements"]:
-        from nri_hook.cgroups import placement
+        from nri_hook.cgroups import old_cgroups, placement
 
         errors += placement.clean_up(made, end, by_force=True)
+        errors += old_cgroups.clean_up(made, end, outlived, present)
     return errors
 
 
 def forget(document: "dict[str, Any]") -> None:
-    """Remove what the runtime made for a container and forgot when an adoption was cut off.
+    """Remove what adoption.forget() does, if the adoption was cut off.
 
-    Not where a container of this id is there again: its runtime has made the same anew.
+    Not if a container of this id is there again: its runtime has made the same anew.
     """
     for made in document["placements"]:
         if document["outcome"] == "moved" and "moves" in made:

@@ -23,6 +23,11 @@ class Init:
             raise HookError(f"pid {self.pid}: the container's process has ended")
 
 
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process `pid` that started at `start` still lives."""
+    return start > 0 and start_time(pid) == start
+
+
 def start_time(pid: int) -> int:
     """When `pid` started, 0 where it does not live; a zombie does not."""
     try:

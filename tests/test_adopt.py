@@ -61,7 +61,9 @@ class Moved:
         runtime, id = self.runtime, self.id
         pid = self.pid()
         assert runtime.status(id) == "running"
-        assert cgroups.places(self.bundle.cgroups_path) == []
+        old = cgroups.places(self.bundle.cgroups_path)
+        assert len(old) == len(runtime.hierarchies())
+        assert not any(cgroups.read(f"{folder}/cgroup.procs") for folder in old)
 
         lines = runtime.exec(id, "cat", "/proc/self/cgroup").check().out.splitlines()
         found = dict(line.split(":", 2)[1:] for line in lines)

@@ -2,15 +2,17 @@
 and only what is its own."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
 from support import cgroups
 from support.commands import read
 from support.node import command
-from test_gc import BINARIES, Moved
+from support.waiting import is_alive, wait_until
+from test_gc import BINARIES, Moved, forget
 
-from nri_hook import strictjson
+from nri_hook import init, record, strictjson
 from nri_hook.cgroups import folders, placement
 
 
@@ -34,6 +36,139 @@ def write(node, name, document):
     with open(f"{node.state_dir}/{name}.json", "wb") as file:
         file.write(strictjson.dumps(document) + b"\n")
     os.chmod(f"{node.state_dir}/{name}.json", 0o600)
+
+
+# Records of a former container
+
+
+@pytest.mark.parametrize("how", ["killed", "deleted"])
+def test_a_poststop_that_never_came(scene, node, each, how):
+    """The engine has crashed, or its hook was killed."""
+    first = Moved(scene, node, each, ["createRuntime", "poststart"])
+    first.start()
+    if how == "killed":
+        os.kill(first.pids[0], 9)
+        first.assert_ended()
+        forget(first)
+    else:
+        first.delete().check()
+    second = Moved(scene, node, each)
+    second.start()
+    second.assert_in_place()
+    states = [state for _, state in node.calls()]
+    assert states == ["create", "delete", "create"]
+    second.delete()
+    assert node.left() == []
+    assert scene.left_cgroups() == []
+
+
+# As version 0.1.0 (commit 7249751) wrote it: a line for the chain, one before the move, one after.
+LINES = (
+    '{"id":"one","runtime":"runc","runtimeRoot":"ROOT","creator":{"pid":2152,"start":245012},'
+    '"bundle":"BUNDLE","pid":PID,"start":START,"entries":[{"type":"mover"}],"folders":["PLUGINS"],'
+    '"request":{"version":"0.1","state":"create","id":"one","pid":PID,"spec":{"resources":'
+    '{"devices":[{"allow":false,"access":"rwm"}]},"cgroupsPath":"OLD","cgroups":{"":"OLD"},'
+    '"namespaces":{"pid":"/proc/PID/ns/pid","mount":"/proc/PID/ns/mnt"},"annotations":{}}},'
+    '"origin":"OLD","called":[0],"results":[],"cgroupsPath":"OLD","cgroups":{"":"OLD"},'
+    '"placements":[],"outcome":"chain","reason":""}',
+    '{"called":[0],"results":[{"cgroupsPath":"NEW","plugin":"mover","version":"0.1"}],'
+    '"cgroupsPath":"OLD","cgroups":{"":"OLD"},"placements":[{"claim":"NAME","leaves":["MOUNTNEW"],'
+    '"made":["MOUNTTOP","MOUNTNEW"],"parents":[],"carried":[],"moves":[["MOUNTOLD","MOUNTNEW"]],'
+    '"former":{"":"OLD"},"cgroups":{"":"NEW"}}],"outcome":"chain","reason":""}',
+    '{"called":[0],"results":[{"cgroupsPath":"NEW","plugin":"mover","version":"0.1"}],'
+    '"cgroupsPath":"NEW","cgroups":{"":"NEW"},"placements":[{"claim":"NAME","leaves":["MOUNTNEW"],'
+    '"made":["MOUNTTOP","MOUNTNEW"],"parents":[],"carried":[["MOUNTOLD","MOUNTNEW",'
+    '{"cgroup.max.descendants":"max\\n","cgroup.max.depth":"max\\n"}]],"moves":[["MOUNTOLD",'
+    '"MOUNTNEW"]],"former":{"":"OLD"},"cgroups":{"":"NEW"}}],"outcome":"moved","reason":""}',
+)
+
+
+class Earlier:
+    """A container that version 0.1.0 has moved, or was about to. lines: how many it wrote."""
+
+    def __init__(self, scene, node, lines):
+        # Where v1 is, runc on v2 has a mount of its own, which its commands see.
+        runc = self.runc = scene.runtime("runc" if cgroups.pure_v2() else "runc-v2")
+        self.node, self.new, self.mount = node, f"{scene.cgroup}/one", runc.hierarchies()[""]
+        node.plugin("mover")
+        self.bundle = scene.bundle()
+        runc.install(node, self.bundle)
+        hooks = self.bundle.config["hooks"]
+        self.bundle.config["hooks"] = {"poststop": hooks["poststop"]}
+        self.bundle.save()
+        runc.create("one", self.bundle).check()
+        self.pid = runc.pid("one")
+
+        self.name = record.name(runc.root, "one")
+        for folder in (self.mount + scene.cgroup, self.mount + self.new):
+            os.mkdir(folder)
+            folders.mark(folder, self.name, node.state_dir)
+        cgroups.write(f"{self.mount}{self.new}/cgroup.procs", self.pid)
+        text = "".join(line + "\n" for line in LINES[:lines])
+        seen = self.mount if cgroups.pure_v2() else "/sys/fs/cgroup"
+        words = {
+            **{"MOUNTTOP": seen + scene.cgroup, "MOUNT": seen, "NEW": self.new},
+            **{"OLD": self.bundle.cgroups_path, "NAME": self.name, "ROOT": runc.root},
+            **{"BUNDLE": self.bundle.folder, "PLUGINS": node.plugin_dir, "PID": str(self.pid)},
+            "START": str(init.start_time(self.pid)),
+        }
+        for word, value in words.items():
+            text = text.replace(word, value)
+        os.makedirs(node.state_dir, 0o700)
+        with open(f"{node.state_dir}/{self.name}.json", "w") as file:
+            file.write(text)
+
+    def add(self, **keys):
+        with open(f"{self.node.state_dir}/{self.name}.json", "ab") as file:
+            file.write(strictjson.dumps(keys) + b"\n")
+
+    def gc(self):
+        words = ["gc", "--state-dir", self.node.state_dir]
+        return command(*words, prefix=self.runc.prefix).check().out
+
+
+def test_one_that_version_0_1_0_moved(scene, node):
+    """gc tells the runtime. Keys that nobody knows any more, or yet, stay."""
+    earlier = Earlier(scene, node, 3)
+    earlier.add(later={"a": [1]})
+    assert "adopting it" in earlier.gc()
+    document = node.record()
+    assert (document["outcome"], document["later"]) == ("adopted", {"a": [1]})
+    assert cgroups.membership(earlier.pid)[""] == earlier.new
+    assert os.path.isdir(earlier.mount + earlier.bundle.cgroups_path)
+    assert earlier.runc.exec("one", "echo", "here").check().out == "here\n"
+    earlier.runc.delete("one").check()
+    assert node.calls() == [("mover", "delete")]
+    assert node.left() == []
+    assert scene.left_cgroups() == []
+
+
+def test_one_that_version_0_1_0_adopted(scene, node):
+    earlier = Earlier(scene, node, 3)
+    earlier.gc()
+    os.rmdir(earlier.mount + earlier.bundle.cgroups_path)
+    (placed,) = node.record()["placements"]
+    del placed["old"]
+    earlier.add(placements=[placed])
+    earlier.runc.delete("one").check()
+    assert node.calls() == [("mover", "delete")]
+    assert node.left() == []
+    assert scene.left_cgroups() == []
+
+
+@pytest.mark.parametrize("lines", [2, 3])
+def test_one_that_its_runtime_forgot_before_it_was_told(scene, node, lines):
+    """With two lines the hook was killed."""
+    earlier = Earlier(scene, node, lines)
+    shutil.rmtree(f"{earlier.runc.root}/one")
+    earlier.runc.ids.remove("one")
+    assert "killing it" in earlier.gc()
+    wait_until(lambda: not is_alive(earlier.pid))
+    assert node.calls() == [("mover", "delete")]
+    assert node.left() == []
+    if lines == 2:  # version 0.1.0 did not mark it, nor did it remove it
+        os.rmdir(earlier.mount + earlier.bundle.cgroups_path)
+    assert scene.left_cgroups() == []
 
 
 # What somebody else has made anew where the container's cgroup was
@@ -69,7 +204,7 @@ def test_a_cgroup_that_was_made_anew(scene, node, each, sleeper, end, version):
     if version == "0.1.0":
         (document,) = node.records().values()
         for placed in document["placements"]:
-            del placed["unmarked"]
+            del placed["unmarked"], placed["old"]
         write(node, first.record, document)
     for folder in cgroups.places(scene.cgroup):
         cgroups.remove(folder)

@@ -233,7 +233,7 @@ def test_adopted_by_gc(scene, node, each):
     assert moved.outcome() == "moved"
     assert moved.gc() == "adopt"
     assert moved.outcome() == "adopted"
-    assert cgroups.places(moved.bundle.cgroups_path) == []
+    assert len(cgroups.places(moved.bundle.cgroups_path)) == len(each.hierarchies())
     assert moved.gc() == ""
     assert each.exec("one", "echo", "here").check().out == "here\n"
     assert moved.alive() == moved.pids

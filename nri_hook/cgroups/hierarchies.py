@@ -53,6 +53,11 @@ def membership(pid: int) -> "dict[str, str]":
     return found
 
 
+def is_within(cgroup: str, outer: str) -> bool:
+    """Whether the cgroup `cgroup` is `outer` or lies below it."""
+    return (cgroup + "/").startswith(outer.rstrip("/") + "/")
+
+
 def mounted(names: "dict[str, str]") -> "dict[str, Hierarchy]":
     """The mounted hierarchies among `names`, each by the mount that shows most of it.
 

@@ -10,7 +10,8 @@ import errno
 import os
 import time
 
-from nri_hook.cgroups import devices, files, folders, hierarchies, settings, view
+from nri_hook import init
+from nri_hook.cgroups import devices, files, folders, hierarchies, old_cgroups, settings, view
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -58,6 +59,7 @@ def apply(
         for step in placement.steps:
             for level in step.levels():
                 _prepare(level, placement, config, is_stale, save)
+        _mark_old(placement)
         _move(placement)
     placement.is_marked = True
     for step, wanted in placement.partitions:
@@ -80,6 +82,8 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
             _attach(f"{step.old}/cgroup.procs", placement.pid)
         except HookError as error:
             errors.append(HookError(str(error)))
+    for folder in placement.old():
+        old_cgroups.unmark(folder)
     release(placement)
     errors += clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
@@ -223,6 +227,14 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         raise files.failed(error, error.filename or step.new, "moving into the scope") from None
 
 
+def _mark_old(placement: "Placement") -> None:
+    """Say whose the old cgroups are, while the plan's word for it holds that they are init's alone:
+    once the runtime has forgotten them, they are ours to remove."""
+    start = init.start_time(placement.pid)
+    for folder in placement.old():
+        old_cgroups.mark(folder, placement.claim, placement.pid, start, placement.guard)
+
+
 def _make(step: "Step", placement: "Placement", controllers: "list[str]") -> bool:
     return folders.make(
         step.hierarchy, step.new_cgroup, placement.claim, controllers, placement.guard
@@ -271,7 +283,8 @@ def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
     """Remove what a container that is gone left at the target: its settings are nobody's."""
     if not os.path.isdir(step.new):
         return
-    owner, holder = folders.mark_of(step.new), folders.holder_of(step.new)
+    owner = folders.mark_of(step.new) or old_cgroups.claim_of(step.new)
+    holder = folders.holder_of(step.new)
     if owner and owner != claim and is_stale(owner):
         folders.remove_tree(step.new, 0)
     elif holder and holder != claim and is_stale(holder):
@@ -280,7 +293,8 @@ def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
 
 
 def _check_free(step: "Step", claim: str) -> None:
-    for owner in (folders.mark_of(step.new), folders.holder_of(step.new)):
+    owners = folders.mark_of(step.new), folders.holder_of(step.new), old_cgroups.claim_of(step.new)
+    for owner in owners:
         if owner and owner != claim:
             raise Refused(f"is taken by the container of record {owner}", path=step.new)
 

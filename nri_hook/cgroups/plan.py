@@ -89,17 +89,27 @@ class Placement:
                 found[f"{os.major(device)}:{os.minor(device)} {level.old_cgroup}"] = level.new
         return found
 
+    def outward(self) -> "list[Step]":
+        """The move of each cgroup, before that of the one around it."""
+        return [level for step in self.steps for level in reversed(step.levels())]
+
+    def old(self) -> "list[str]":
+        """The folders that init is moved out of, which are the runtime's for this container alone
+        and stay; under systemd they vanish."""
+        return [] if self.unit else [level.old for level in self.outward()]
+
     def document(self) -> "dict[str, Any]":
         """What clean_up() takes, and what a runtime's record is corrected by."""
-        inward = [level for step in self.steps for level in reversed(step.levels())]
+        levels = self.outward()
         document: "dict[str, Any]" = {
             "claim": self.claim,
-            "leaves": [] if self.unit else self.samples + [level.new for level in inward],
+            "leaves": [] if self.unit else self.samples + [level.new for level in levels],
             "made": self.made,
             "unmarked": [] if self.is_marked else self.made,
             "parents": [],
+            "old": self.old(),
             "carried": self.carried,
-            "moves": [[level.old, level.new] for level in inward],
+            "moves": [[level.old, level.new] for level in levels],
             "former": self.former,
             "cgroups": self.cgroups,
             "delegated": self.delegated,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nri_hook import init, journal, record, strictjson, trust
-from nri_hook.cgroups import hierarchies
+from nri_hook.cgroups import hierarchies, old_cgroups
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
@@ -52,7 +52,7 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
                 continue
             document = record.read(path) or {}
             todo = what_to_do(document, path)
-            drift = _drift(document) if todo == "keep" else None
+            special = _special(todo, document)
         except HookError as error:
             yield Finding(FAIL, "records", str(error), removal(path))
             continue
@@ -60,9 +60,9 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
             what = f"{path}: no record of ours: {error!r}"
             yield Finding(FAIL, "records", what, removal(path))
             continue
+        if special:
+            yield Finding(WARN, "records", f"{name}: {special[0]}", special[1])
         stale.setdefault(todo, []).append(name)
-        if drift:
-            yield Finding(WARN, "records", f"{name}: {drift[0]}", drift[1])
     kept = len(stale.pop("keep", []))
     flag = "" if folder == record.place(Options()) else f" --state-dir {shlex.quote(folder)}"
     for todo, found in stale.items():
@@ -134,6 +134,20 @@ def _writable(folder: str) -> str:
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"mount -o remount,rw $(findmnt -no TARGET -T {shlex.quote(folder)})"
     return f"chmod u+w {shlex.quote(folder)}"
+
+
+def _special(todo: str, document: dict[str, Any]) -> tuple[str, str] | None:
+    """(what is wrong with one container, what to do), None if nothing is, or gc takes care of it.
+    todo: gc's."""
+    if todo == "keep":
+        return _drift(document)
+    if todo == "finish":
+        for placed in document.get("placements", []):
+            folder, occupant = old_cgroups.occupied(placed)
+            if folder:
+                what = f"{folder}, which its container was moved out of, is in use: {occupant}"
+                return what, f"cat {shlex.quote(folder + '/cgroup.procs')}"
+    return None
 
 
 def _drift(document: dict[str, Any]) -> tuple[str, str] | None:

@@ -129,8 +129,7 @@ def _do(todo: str, book: record.Record, deadline: float, report: log.Report) -> 
     report.outcome = OUTCOMES[todo]
     if todo == "adopt":
         try:
-            adoption.adopt(document)
-            book.save(dict(document, outcome="adopted"))
+            adoption.adopt(book)
         except HookError as error:
             errors.append(error)
     else:

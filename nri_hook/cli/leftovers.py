@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import files, journal, log_space, record
 from nri_hook.cgroups import files as cgroup_files
-from nri_hook.cgroups import folders, hierarchies
+from nri_hook.cgroups import folders, hierarchies, old_cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def cgroups(folder: str) -> list[Leftover]:
     known = _known(folder)
 
     def is_orphan(path: str) -> bool:
-        claim, guard = folders.mark_of(path), folders.guard_of(path)
+        claim, guard = _whose(path)
         return claim != "" and not record.is_there(folder, claim) and _is_same(guard, folder)
 
     def remover(path: str) -> Callable[[], object]:
@@ -78,11 +78,19 @@ def _known(folder: str) -> set[str]:
     for name in record.names(folder):
         document: dict[str, Any] = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
         for placed in document.get("placements", []):
-            for path in [*placed["leaves"], *placed["made"], *placed["parents"]]:
+            kinds = ("leaves", "made", "parents", "old")
+            for path in (path for kind in kinds for path in placed.get(kind, [])):
                 while path not in found and path != "/":
                     found.add(path)
                     path = os.path.dirname(path)
     return found
+
+
+def _whose(path: str) -> tuple[str, str]:
+    """(record, state folder) of the container that a cgroup was made for, or that has left it and
+    ended; "" for both if it is nobody's that we know of."""
+    claim = folders.mark_of(path)
+    return (claim, folders.guard_of(path)) if claim else old_cgroups.whose(path)
 
 
 def _is_empty(path: str) -> bool:

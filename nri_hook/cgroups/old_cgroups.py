@@ -1,0 +1,91 @@
+"""The cgroup that a container was moved out of. It stays, empty, until the container is deleted.
+
+It is the root of the container's cgroup namespace, engines look for the container there, and the
+container may go back to it. The runtime, which made it, forgets it when it is told of the move.
+Then we are the ones to remove it, and a mark on it says whose it is: what somebody else has made
+anew at its path has none.
+"""
+
+from nri_hook import init
+from nri_hook.cgroups import files, folders, hierarchies
+from nri_hook.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Its text: the name of the container's record, pid and start time of its init, and the guard of
+# folders.make(), separated by spaces.
+MARK = "trusted.nri_hook.old"
+
+
+def mark(folder: str, claim: str, pid: int, start: int, guard: str) -> None:
+    """Say in a cgroup that holds nothing but init whose it is. Raises Left where that cannot be
+    said, OSError where the folder has gone."""
+    files.label(folder, MARK, f"{claim} {pid} {start} {guard}")
+
+
+def unmark(folder: str) -> None:
+    """Leave the cgroup to the runtime again: its container is back in it."""
+    files.unlabel(folder, MARK)
+
+
+def claim_of(folder: str) -> str:
+    """The record of the container that was moved out of the cgroup, "" if none was."""
+    return _read(folder)[0]
+
+
+def clean_up(
+    document: "dict[str, Any]", deadline: float, by_force: bool, present: int = 0
+) -> "list[HookError]":
+    """Remove the old cgroups of a container that its runtime has deleted; what failed.
+
+    document: of Placement. deadline: of time.monotonic(), for processes that are about to end.
+    by_force: whether the processes in them are killed, never those in cgroups below. present: init
+    of a new container with the same id; the cgroups that it is in are its own now.
+    """
+    errors = []
+    spared = [folder for folder in document.get("old", ()) if _holds(folder, present)]
+    for folder in document.get("old", ()):
+        if claim_of(folder) != document["claim"]:
+            continue
+        if any(hierarchies.is_within(own, folder) for own in spared):
+            continue
+        try:
+            folders.remove_tree(folder, deadline, folders.kill_members if by_force else None)
+        except HookError as error:
+            errors.append(error)
+    return errors
+
+
+def occupied(document: "dict[str, Any]") -> "tuple[str, str]":
+    """(an old cgroup of a container, what is in it or below it), ("", "") if all are empty."""
+    for folder in document.get("old", ()):
+        if claim_of(folder) == document["claim"]:
+            found = folders.occupant(folder)
+            if found:
+                return folder, found
+    return "", ""
+
+
+def whose(folder: str) -> "tuple[str, str]":
+    """(record, guard) of the container that was moved out of the cgroup and has ended, ("", "")
+    if there is none."""
+    claim, pid, start, guard = _read(folder)
+    return ("", "") if init.is_alive(pid, start) else (claim, guard)
+
+
+def _read(folder: str) -> "tuple[str, int, int, str]":
+    claim, _, rest = files.label_of(folder, MARK).partition(" ")
+    try:
+        pid, start, guard = rest.split(" ", 2)
+        return claim, int(pid), int(start), guard
+    except ValueError:
+        return "", 0, 0, ""
+
+
+def _holds(folder: str, pid: int) -> bool:
+    try:
+        return str(pid) in files.read(f"{folder}/cgroup.procs").split()
+    except OSError:
+        return False
