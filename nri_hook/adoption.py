@@ -7,9 +7,9 @@ the new cgroup, and it is for us to remove the old one when the container is del
 
 import os
 
-from nri_hook import files, runtimes, strictjson
+from nri_hook import files, init, runtimes, strictjson
 from nri_hook.cgroups import files as cgroup_files
-from nri_hook.cgroups import old_cgroups, settings
+from nri_hook.cgroups import hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nri_hook.log import Report
     from nri_hook.record import Record
 
 
-def adopt(book: "Record") -> None:
+def adopt(book: "Record", report: "Report") -> str:
     """Correct the record that the runtime keeps of a container, then ours; may be repeated.
 
-    book: of a container that was moved. Raises HookError if the runtime's record is not there or
-    has a shape that is not known; it is left alone then.
+    book: of a container that was moved. Returns its outcome from then on: "adopted", or "left" if
+    init has gone elsewhere meanwhile. Raises HookError if the runtime's record is not there or has
+    a shape that is not known; it is left alone then.
     """
     document = book.document
     placed = document["placements"][-1]
@@ -32,6 +34,10 @@ def adopt(book: "Record") -> None:
     if path is None:
         folder = os.path.join(document["runtimeRoot"], document["id"])
         raise HookError("the runtime's record is not there", path=folder)
+    elsewhere = _elsewhere(document["pid"], document["start"], placed["cgroups"])
+    if elsewhere:
+        _leave(book, elsewhere, report)
+        return "left"
     if "unit" not in placed and "old" not in placed:  # moved by version 0.1.0
         placed["old"] = _mark_old(document, placed, book.folder)
     correct = _correct_runc if document["runtime"] == "runc" else _correct_crun
@@ -42,6 +48,7 @@ def adopt(book: "Record") -> None:
     finally:
         book.save(dict(document, outcome="adopted"))
         forget(placed)
+    return "adopted"
 
 
 def forget(placed: "dict[str, Any]") -> None:
@@ -57,6 +64,22 @@ def forget(placed: "dict[str, Any]") -> None:
         cgroup_files.unlink(old)  # the program stays in force, and pinned under the new name
 
 
+def _elsewhere(pid: int, start: int, cgroups: "dict[str, str]") -> "dict[str, str]":
+    """Hierarchy -> cgroup of init, if that is neither the one in `cgroups` nor below it. crun calls
+    poststart when init runs already, and what may write to its cgroups may go back at once."""
+    try:
+        now = hierarchies.membership(pid)
+    except HookError:
+        return {}
+    if not init.is_alive(pid, start):  # it has ended: where it was says nothing
+        return {}
+    return {
+        name: now.get(name, "")
+        for name, cgroup in cgroups.items()
+        if not hierarchies.is_within(now.get(name, ""), cgroup)
+    }
+
+
 def _mark_old(document: "dict[str, Any]", placed: "dict[str, Any]", guard: str) -> "list[str]":
     """Mark the old cgroups as a move does; those that are there."""
     marked = []
@@ -67,6 +90,25 @@ def _mark_old(document: "dict[str, Any]", placed: "dict[str, Any]", guard: str) 
         except FileNotFoundError:
             pass
     return marked
+
+
+def _leave(book: "Record", elsewhere: "dict[str, str]", report: "Report") -> None:
+    """Write down that init has gone back, and leave the runtime's record as it is."""
+    document = book.document
+    name, cgroup = next(iter(elsewhere.items()))
+    others = f" and {len(elsewhere) - 1} more" if len(elsewhere) > 1 else ""
+    reason = f"its process has left its new cgroup for {cgroup} ({name or 'v2'}{others})"
+    report.target = ""
+    report.notes.append(f"left where it is: {reason}")
+    book.save(
+        dict(
+            document,
+            outcome="left",
+            reason=reason,
+            cgroupsPath=document["request"]["spec"]["cgroupsPath"],
+            cgroups=dict(document["cgroups"], **elsewhere),
+        )
+    )
 
 
 def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:

@@ -23,18 +23,23 @@ class Init:
             raise HookError(f"pid {self.pid}: the container's process has ended")
 
 
+# Of a process that has begun to end: on cgroup v1 it is in the root already (kernel,
+# include/linux/sched.h).
+PF_EXITING = 0x4
+
+
 def is_alive(pid: int, start: int) -> bool:
     """Whether the process `pid` that started at `start` still lives."""
     return start > 0 and start_time(pid) == start
 
 
 def start_time(pid: int) -> int:
-    """When `pid` started, 0 where it does not live; a zombie does not."""
+    """When `pid` started, 0 if it does not live; a process that ends or is a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
-    if fields[0] in (b"Z", b"X"):
+    if fields[0] in (b"Z", b"X") or int(fields[6]) & PF_EXITING:
         return 0
     return int(fields[19])

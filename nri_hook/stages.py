@@ -107,8 +107,7 @@ def poststart(flags: options.Options, stdin: bytes, report: log.Report) -> None:
 
     report.record = (book.folder, book.name)
     report.source = report.target = book.document["cgroupsPath"]
-    adoption.adopt(book)
-    report.succeed("adopted")
+    report.succeed(adoption.adopt(book, report))
 
 
 def poststop(flags: options.Options, stdin: bytes, report: log.Report) -> None:

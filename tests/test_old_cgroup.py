@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from support import cgroups, runtimes
 from support.bundle import LOOP
+from support.commands import read
 from support.node import command
 from support.waiting import is_alive, wait_until
 from test_adopt import Moved, of_host, plain
@@ -279,3 +280,124 @@ def test_gc_removes_it_where_the_record_is_lost(scene, node, oci):
     said = nri_hook(oci, "gc", "--state-dir", node.state_dir).check().out
     assert said.count("an empty cgroup of ours that no record knows") >= len(folders)
     assert scene.left_cgroups() == []
+
+
+# Init goes back before the runtime is told
+
+
+def before_poststart(moved, script):
+    """Have a script run before our poststart hook, where the test's own mounts are to be seen;
+    $pid is init's."""
+    (hook,) = moved.bundle.config["hooks"]["poststart"]
+    path, state = f"{moved.bundle.folder}/poststart", f"{moved.bundle.folder}/poststart.state"
+    with open(path, "w") as file:
+        file.write(
+            f"#!/bin/sh\ncat >{state}\n"
+            f"export pid=$(grep -o '\"pid\": *[0-9]*' {state} | grep -o '[0-9]*')\n"
+            f"nsenter --mount=/proc/{os.getpid()}/ns/mnt sh -ec '{script}'\n"
+            f'exec {hook["path"]} "$@" <{state} 2>{moved.bundle.folder}/said\n'
+        )
+    os.chmod(path, 0o755)
+    hook["path"] = path
+    moved.bundle.save()
+
+
+def begin(moved):
+    """Create and start it."""
+    moved.runtime.create(moved.id, moved.bundle).check()
+    moved.runtime.start(moved.id).check()
+
+
+def assert_left(moved, place, seen):
+    """It is at `place`, its runtime's record names the cgroup that it was created in, which is at
+    `seen` for what is executed in it, and we say that it was left."""
+    runtime, node, id = moved.runtime, moved.node, moved.id
+    pid = moved.pid()
+    now = cgroups.membership(pid)
+    assert {now[name] for name in runtime.hierarchies()} == {place}
+    reason = f"its process has left its new cgroup for {place} ("
+    record = node.record()
+    assert (record["outcome"], record["cgroupsPath"]) == ("left", moved.bundle.cgroups_path)
+    assert reason in record["reason"] and record["cgroups"] == now
+    assert read(f"{moved.bundle.folder}/said").count(f"left where it is: {reason}") == 1
+    assert node.log()[-1]["outcome"] == "left" and reason in node.log()[-1]["notes"][0]
+    assert reason in nri_hook(runtime, "status", id, "--state-dir", node.state_dir).check().out
+    assert moved.target not in read(moved.record())
+    lines = runtime.exec(id, "cat", "/proc/self/cgroup").check().out.splitlines()
+    found = dict(line.split(":", 2)[1:] for line in lines)
+    assert {found[name] for name in runtime.hierarchies()} == {seen}
+    again = nri_hook(runtime, "gc", "--state-dir", node.state_dir).check()
+    assert again.text == ""
+
+
+@pytest.mark.parametrize("where", ["back", "elsewhere"])
+def test_init_is_moved_away_before_it_is_adopted(scene, node, oci, where):
+    moved = Moved(scene, node, oci, edit=plain)
+    place = moved.bundle.cgroups_path
+    if where == "elsewhere":
+        place = f"{scene.cgroup}-elsewhere"
+        scene.parent(place, oci.hierarchies())
+    folders = [mount + place for mount in oci.hierarchies().values()]
+    before_poststart(moved, "\n".join(f"echo $pid >{folder}/cgroup.procs" for folder in folders))
+    begin(moved)
+    assert_left(moved, place, moved.bundle.cgroups_path)
+    moved.assert_deleted()
+
+
+def test_init_is_below_its_new_cgroup(scene, node, oci):
+    """As where systemd is what runs in the container."""
+    moved = Moved(scene, node, oci, edit=plain)
+    mounts = oci.hierarchies()
+    name = cgroups.V2 if oci.version == 2 else "pids"
+    inner = f"{mounts[name]}{moved.target}/inner"
+    before_poststart(moved, f"mkdir {inner}; echo $pid >{inner}/cgroup.procs")
+    begin(moved)
+    assert cgroups.membership(moved.pid())[name] == f"{moved.target}/inner"
+    assert node.record()["outcome"] == "adopted"
+    moved.assert_deleted()
+
+
+def test_gc_does_not_adopt_what_has_gone_elsewhere(scene, node, oci):
+    moved = Moved(scene, node, oci, edit=plain)
+    moved.bundle.config["hooks"].pop("poststart")
+    moved.bundle.save()
+    begin(moved)
+    for folder in old_folders(moved):
+        cgroups.write(f"{folder}/cgroup.procs", moved.pid())
+    done = nri_hook(oci, "gc", "--state-dir", node.state_dir).check()
+    assert "left where it is: its process has left its new cgroup" in done.err
+    assert node.record()["outcome"] == node.log()[-1]["outcome"] == "left"
+    assert nri_hook(oci, "gc", "--state-dir", node.state_dir).check().text == ""
+    assert moved.target not in read(moved.record())
+    moved.assert_deleted()
+
+
+GO_BACK = """
+for c in CONTROLLERS; do
+  busybox mkdir /tmp/$c
+  busybox mount -t cgroup -o $c none /tmp/$c && echo 1 >/tmp/$c/cgroup.procs
+done
+echo back >/tmp/back
+trap 'exit 0' TERM; while :; do sleep 0.1; done
+"""
+
+
+@hostonly
+def test_crun_s_init_goes_back_by_itself(scene, node):
+    """crun calls poststart when the process runs already; this one may mount its old cgroups."""
+    if "crun" not in runtimes.available() or cgroups.pure_v2():
+        pytest.skip("needs crun on cgroup v1")
+    crun = scene.runtime("crun")
+    names = [n if "=" not in n else f"none,{n}" for n in crun.hierarchies()]
+
+    def edit(config):
+        config["process"]["args"] = ["sh", "-c", GO_BACK.replace("CONTROLLERS", " ".join(names))]
+        for capabilities in config["process"]["capabilities"].values():
+            capabilities.append("CAP_SYS_ADMIN")
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+
+    moved = Moved(scene, node, crun, edit=edit)
+    before_poststart(moved, f"until [ -e {moved.bundle.rootfs}/tmp/back ]; do sleep 0.05; done")
+    begin(moved)
+    assert_left(moved, moved.bundle.cgroups_path, "/")
+    moved.assert_deleted()

@@ -129,7 +129,7 @@ def _do(todo: str, book: record.Record, deadline: float, report: log.Report) -> 
     report.outcome = OUTCOMES[todo]
     if todo == "adopt":
         try:
-            adoption.adopt(book)
+            report.outcome = adoption.adopt(book, report)
         except HookError as error:
             errors.append(error)
     else:

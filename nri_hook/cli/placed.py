@@ -43,7 +43,7 @@ class Placed:
         self.drift = {
             hierarchy: (cgroup, self.now.get(hierarchy, ""))
             for hierarchy, cgroup in self.cgroups.items()
-            if not _is_within(self.now.get(hierarchy, ""), cgroup)
+            if not hierarchies.is_within(self.now.get(hierarchy, ""), cgroup)
         }
 
     def place(self) -> str:
@@ -74,7 +74,3 @@ def load(folder: str, name: str) -> Placed | None:
         return Placed(folder, name, document, os.stat(path).st_mtime)
     except FileNotFoundError:  # removed meanwhile
         return None
-
-
-def _is_within(cgroup: str, outer: str) -> bool:
-    return (cgroup + "/").startswith(outer.rstrip("/") + "/")
