@@ -14,7 +14,7 @@ import time
 import pytest
 from support import cgroups, runtimes
 from support.commands import read, run
-from support.node import TOP
+from support.node import TOP, command
 from support.waiting import is_alive, wait_until
 
 # Init and a child that stays: that one does not end with init in a pid namespace of somebody else.
@@ -268,7 +268,7 @@ def test_forgotten_where_the_target_was_there(scene, node, oci):
     """What was moved there is killed; the cgroup is not ours and stays."""
     target = f"{scene.cgroup}-there"
     folders = scene.parent(target)
-    moved = Moved(scene, node, oci, target=target, edit=of_host)
+    moved = Moved(scene, node, oci, ["createRuntime"], target=target, edit=of_host)
     moved.start()
     forget(moved)
     assert moved.gc("--dry-run") == "kill"
@@ -276,6 +276,29 @@ def test_forgotten_where_the_target_was_there(scene, node, oci):
     assert moved.gc() == "kill"
     moved.assert_gone()
     assert all(map(os.path.isdir, folders))
+
+
+@pytest.mark.parametrize("edit", [None, of_host])
+def test_forgotten_when_its_runtime_had_been_told(scene, node, oci, edit):
+    """As where systemd-tmpfiles has removed the runtime's folder: without us it would live on. The
+    doctor says what can be done."""
+    moved = Moved(scene, node, oci, edit=edit)
+    moved.start()
+    assert moved.outcome() == "adopted"
+    forget(moved)
+    for _ in range(2):
+        assert moved.gc() == ""
+        assert moved.alive() == moved.pids
+    moved.assert_in_place()
+    done = command("doctor", "--state-dir", node.state_dir, prefix=oci.prefix)
+    pid = moved.pids[0]
+    assert f"{moved.record}: it runs as process {pid}, and {oci.binary} has no record" in done.out
+    assert f"kill {pid}; nri-hook gc --state-dir {node.state_dir}" in done.out
+
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: pid not in moved.alive())
+    assert moved.gc() == "finish"
+    moved.assert_gone()
 
 
 def test_forgotten_with_all_of_the_runtime_s_records(scene, node, runc):
@@ -567,13 +590,24 @@ def test_what_gc_did_is_in_the_log(scene, node, each):
     moved = Moved(scene, node, each, ["createRuntime"], edit=of_host)
     moved.start()
     assert moved.gc() == "adopt"
+    moved.delete().check()
+    assert moved.gc() == "finish"
+    moved.assert_gone()
+    said = [(entry["stage"], entry["outcome"]) for entry in node.log()]
+    assert said == [("createRuntime", "moved"), ("gc", "adopted"), ("gc", "removed")]
+    assert [call["state"] for call in node.log()[-1]["calls"]] == ["delete"]
+    assert moved.gc() == ""
+
+
+def test_what_gc_killed_is_in_the_log(scene, node, each):
+    moved = Moved(scene, node, each, ["createRuntime"], edit=of_host)
+    moved.start()
     forget(moved)
     assert moved.gc() == "kill"
     moved.assert_gone()
     said = [(entry["stage"], entry["outcome"]) for entry in node.log()]
-    assert said == [("createRuntime", "moved"), ("gc", "adopted"), ("gc", "killed")]
+    assert said == [("createRuntime", "moved"), ("gc", "killed")]
     assert [call["state"] for call in node.log()[-1]["calls"]] == ["delete"]
-    assert moved.gc() == ""
 
 
 def test_an_adoption_that_fails_is_in_the_log(scene, node, runc):

@@ -44,7 +44,9 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
     except OSError as error:
         yield Finding(FAIL, "records", f"{folder}: {error.strerror}", "run this command as root")
         return
+    flag = "" if folder == record.place(Options()) else f" --state-dir {shlex.quote(folder)}"
     stale: dict[str, list[str]] = {}
+    kept = 0
     for name in names:
         path = os.path.join(folder, name + record.SUFFIX)
         try:
@@ -52,7 +54,7 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
                 continue
             document = record.read(path) or {}
             todo = what_to_do(document, path)
-            special = _special(todo, document)
+            special = _special(todo, document, flag)
         except HookError as error:
             yield Finding(FAIL, "records", str(error), removal(path))
             continue
@@ -62,9 +64,10 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
             continue
         if special:
             yield Finding(WARN, "records", f"{name}: {special[0]}", special[1])
-        stale.setdefault(todo, []).append(name)
-    kept = len(stale.pop("keep", []))
-    flag = "" if folder == record.place(Options()) else f" --state-dir {shlex.quote(folder)}"
+        if todo in WORDS:
+            stale.setdefault(todo, []).append(name)
+        else:
+            kept += 1
     for todo, found in stale.items():
         named = ", ".join(found[:NAMED]) + (", ..." if len(found) > NAMED else "")
         count = f"{len(found)} record" + "s" * (len(found) > 1)
@@ -136,11 +139,20 @@ def _writable(folder: str) -> str:
     return f"chmod u+w {shlex.quote(folder)}"
 
 
-def _special(todo: str, document: dict[str, Any]) -> tuple[str, str] | None:
+def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] | None:
     """(what is wrong with one container, what to do), None if nothing is, or gc takes care of it.
-    todo: gc's."""
+
+    todo: gc's. flag: of gc, for this folder.
+    """
     if todo == "keep":
         return _drift(document)
+    if todo == "forgotten":
+        pid, runtime = document["pid"], document["runtime"]
+        what = (
+            f"it runs as process {pid}, and {runtime} has no record of it in"
+            f" {document['runtimeRoot']}, as if somebody had removed that: {runtime} cannot end it"
+        )
+        return what, f"kill {pid}; nri-hook gc{flag}"
     if todo == "finish":
         for placed in document.get("placements", []):
             folder, occupant = old_cgroups.occupied(placed)

@@ -33,10 +33,10 @@ def add_parser(commands: Commands) -> None:
         help="clean up after containers that are gone",
         description="Looks at each record. Of a container that is gone, the plugins get `delete`, "
         "and the cgroups that its move made are removed. A moved container whose runtime was not "
-        "told is adopted. A process that its runtime has forgotten is killed. Then cgroups go that "
-        "have our mark, are empty, and that no record knows, and the logs of containers that have "
-        "ended; the log of one that did not end in the ordinary way, such as a failed create, is "
-        "kept for a day. Nothing else is touched; one line for each thing that is done.",
+        "told is adopted; if its runtime forgot it before it was told, it is killed. Then cgroups "
+        "go that have our mark, are empty, and that no record knows, and the logs of containers "
+        "that have ended; the log of one that did not end in the ordinary way, such as a failed "
+        "create, is kept for a day. Nothing else is touched; one line for each thing that is done.",
         allow_abbrev=False,
     )
     parser.add_argument("--state-dir", default=default.state_dir, metavar="DIR")
@@ -99,7 +99,7 @@ def _collect(folder: str, name: str, args: argparse.Namespace) -> int:
 def _settle(book: record.Record, args: argparse.Namespace) -> int:
     document = book.document
     todo = what_to_do(document, book.path)
-    if todo == "keep":
+    if todo not in SAYS:
         return 0
     print(printable(f"{book.name}: {SAYS[todo]}"), flush=True)
     if args.dry_run:
@@ -154,8 +154,11 @@ OUTCOMES = {"finish": "removed", "adopt": "adopted", "kill": "killed"}
 
 
 def what_to_do(document: dict[str, Any], path: str) -> str:
-    """ "keep", or a key of SAYS. document: of a record, empty where a hook was killed before it
-    wrote one; path: where it lies."""
+    """A key of SAYS; "keep"; or "forgotten", to be kept too: it runs, its runtime has no record of
+    it, and that does not come of a move.
+
+    document: of a record, empty where a hook was killed before it wrote one; path: where it lies.
+    """
     if not document:
         return "finish"
     if not document["pid"]:
@@ -164,16 +167,19 @@ def what_to_do(document: dict[str, Any], path: str) -> str:
     creator = document["creator"]
     # Between create and its record the runtime itself is still there; delete ends init before the
     # record. Both may happen while we look: in this order neither looks like a forgotten one.
-    creating = init.start_time(creator["pid"]) == creator["start"]
+    creating = init.is_alive(creator["pid"], creator["start"])
     known = runtimes.record_of(document) is not None
-    alive = init.start_time(document["pid"]) == document["start"]
-    if not alive:
+    if not init.is_alive(document["pid"], document["start"]):
         return "keep" if known else "finish"
     if known:
         return "adopt" if document["outcome"] == "moved" else "keep"
-    # Where the runtime's folder is not there either, we do not know enough to kill anything.
-    forgotten = document["placements"] and os.path.isdir(document["runtimeRoot"])
-    return "kill" if forgotten and not creating else "keep"
+    if creating or not document["runtime"]:
+        return "keep"
+    # A runtime that was told of the move finds its container: somebody else has removed its record,
+    # and would have done so without us. Where its folder is not there either, perhaps it is only
+    # not to be seen from here.
+    untold = document["outcome"] in ("chain", record.TO_ADOPT) and document["placements"]
+    return "kill" if untold and os.path.isdir(document["runtimeRoot"]) else "forgotten"
 
 
 def kill(document: dict[str, Any]) -> None:
