@@ -2,7 +2,7 @@
 
 import time
 
-from nri_hook import payload
+from nri_hook import init, payload, runtimes
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 UNDO_TIME = 8.0
 # Seconds for the last processes of a former container to end; the runtime has just killed them.
 PATIENCE = 1.0
+PAUSE = 0.02
 
 
 def check_may_start(left: Left, entries: "list[Entry]") -> None:
@@ -81,12 +82,14 @@ class Creation:
         self._is_saved = False
 
     def finish_former(self, deadline: float) -> None:
-        """Finish what is left of a former container of this name, whose poststop never came."""
+        """Finish what is left of a former container of this name, whose poststop never came.
+        Raises HookError, with nothing changed, if the container is there all the same."""
         document = self.book.document
         if not document:
             return
         from nri_hook import deletion
 
+        _check_gone(document, self.book.path)
         present = self.request.get("pid", 0)
         self.report.notes.append("a former container of this id was not deleted; doing it now")
         for error in deletion.finish(document, deadline, PATIENCE, self.report, present):
@@ -239,3 +242,20 @@ class Creation:
         parts = [reason, "undone: " + ", ".join(undone) if undone else "nothing to undo"]
         parts += [f"NOT undone: {problem}" for problem in failed]
         return HookError("; ".join(parts))
+
+
+def _check_gone(document: "dict[str, Any]", path: str) -> None:
+    """Raise HookError unless the container of a record has ended, and its runtime has forgotten it:
+    one that is there must not be cleaned up for another one of its id. path: of the record."""
+    known = runtimes.record_of(document)
+    if known:
+        raise HookError(f"the container is still there: {known}, expected none", path=path)
+    deadline = time.monotonic() + PATIENCE  # for one that the runtime has just killed
+    while init.is_alive(document["pid"], document["start"]):
+        if time.monotonic() > deadline:
+            raise HookError(
+                f"the former container of this id still runs as process {document['pid']},"
+                " expected it to have ended; `nri-hook doctor` says what to do",
+                path=path,
+            )
+        time.sleep(PAUSE)

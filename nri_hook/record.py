@@ -135,16 +135,14 @@ class Record:
             pass
 
     def is_stale(self, name: str) -> bool:
-        """Whether the container of another record is gone, or has no record. One that has ended
-        is there until its runtime has deleted it."""
+        """Whether the container of another record is gone, or has no record."""
         try:
             document = read(os.path.join(self.folder, name + SUFFIX))
         except HookError:
             return False
         if document is None:
             return True
-        alive = init.start_time(document["pid"]) == document["start"]
-        return not alive and runtimes.record_of(document) is None
+        return is_gone(document)
 
     def _take_lock(self, deadline: float) -> int:
         while True:
@@ -172,7 +170,7 @@ class NoRecord:
     """Stands for the record where no state folder can be had: the chain runs, nothing moves."""
 
     def __init__(self, reason: HookError) -> None:
-        self.folder = self.name = ""
+        self.folder = self.name = self.path = ""
         self.document: "dict[str, Any]" = {}
         self.reason = reason
 
@@ -267,6 +265,13 @@ def _find(
     if len(found) > 1:
         raise HookError(f"several records fit: {', '.join(found)}", path=path)
     return _existing(options, found[0], id, deadline) if found else None
+
+
+def is_gone(document: "dict[str, Any]") -> bool:
+    """Whether the container of a record is gone. One that has ended is there until its runtime has
+    deleted it."""
+    alive = init.start_time(document["pid"]) == document["start"]
+    return not alive and runtimes.record_of(document) is None
 
 
 def _existing(options: Options, name: str, id: str, deadline: float) -> "Optional[Record]":

@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook import trust
+from nri_hook import init, trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,15 +16,25 @@ VALUE_FLAGS = {"root", "log", "log-format", "log-level", "criu", "rootless", "cg
 
 class Caller:
     """Our parent. pid, comm: its name for the kernel. name: "runc" or "crun", "" for anybody else.
-    root: where the runtime keeps the state of its containers, "" where nobody can say.
-    foreground: whether it stays with the container (`run` without --detach)."""
+    root: where the runtime keeps the state of its containers, "" where nobody can say. command:
+    what it was told to do, such as "create". foreground: whether it stays with the container (`run`
+    without --detach)."""
 
-    def __init__(self, pid: int, comm: str, name: str, root: str, foreground: bool) -> None:
+    def __init__(
+        self, pid: int, comm: str, name: str, root: str, command: str, foreground: bool
+    ) -> None:
         self.pid = pid
         self.comm = comm
         self.name = name
         self.root = root
+        self.command = command
         self.foreground = foreground
+
+    def creates_another(self, document: "dict[str, Any]") -> bool:
+        """Whether it is at work on another container than that of this record, of the same id."""
+        creator = document["creator"]
+        is_creator = self.pid == creator["pid"] and init.start_time(self.pid) == creator["start"]
+        return self.command in ("create", "run") and not is_creator
 
 
 def caller() -> Caller:
@@ -33,7 +43,7 @@ def caller() -> Caller:
     comm = _read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
     name = next((name for name in RECORDS if comm.startswith(name)), "")
     if not name:
-        return Caller(pid, comm, "", "", False)
+        return Caller(pid, comm, "", "", "", False)
     words = os.fsdecode(_read(f"/proc/{pid}/cmdline")).split("\0")[1:-1]
     root, command = "", ""
     while words and not command:
@@ -56,7 +66,7 @@ def caller() -> Caller:
     # One that is relative is so to a folder that the runtime has left, for the bundle.
     # Names of one folder must not differ: /var/run is a link to /run.
     root = os.path.realpath(root) if os.path.isabs(root) else ""
-    return Caller(pid, comm, name, root, foreground)
+    return Caller(pid, comm, name, root, command, foreground)
 
 
 def record_of(document: "dict[str, Any]") -> "Optional[str]":

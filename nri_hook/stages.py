@@ -119,8 +119,12 @@ def poststop(flags: options.Options, stdin: bytes, report: log.Report) -> None:
     deadline = time.monotonic() + flags.timeout
     state = oci.read_state(stdin)
     report.id = state.id
-    book = record.find(flags, runtimes.caller().root, state.id, state.bundle, deadline)
+    caller = runtimes.caller()
+    book = record.find(flags, caller.root, state.id, state.bundle, deadline)
     if book is None:
+        return
+    # runc calls us after a create that was refused because a container of that id is there.
+    if caller.creates_another(book.document) and not record.is_gone(book.document):
         return
     from nri_hook import deletion
 

@@ -10,7 +10,7 @@ from support import cgroups
 from support.commands import read
 from support.node import command
 from support.waiting import is_alive, wait_until
-from test_gc import BINARIES, Moved, forget
+from test_gc import BINARIES, Moved, forget, of_host
 
 from nri_hook import init, record, strictjson
 from nri_hook.cgroups import folders, placement
@@ -31,11 +31,107 @@ def sleeper():
     process.wait()
 
 
+# Records that are not of a former container
+
+
+def refused(runtime, node, bundle, said):
+    """Create "one", which fails with these words, and changes no record."""
+    before = {name: read(f"{node.state_dir}/{name}") for name in node.records()}
+    text = runtime.create("one", bundle).refused()
+    runtime.delete("one")
+    assert {name: read(f"{node.state_dir}/{name}") for name in node.records()} == before
+    (log,) = (entries for name, entries in node.logs().items() if not name.endswith("-setup.log"))
+    assert said in log[-1]["message"]
+    assert said in text or runtime.binary == "crun"  # which does not show what a hook says
+
+
 def write(node, name, document):
     os.makedirs(node.state_dir, 0o700, exist_ok=True)
     with open(f"{node.state_dir}/{name}.json", "wb") as file:
         file.write(strictjson.dumps(document) + b"\n")
     os.chmod(f"{node.state_dir}/{name}.json", 0o600)
+
+
+def crafted(id, process=None, **others):
+    """The record of a container whose init is that process, or has ended."""
+    pid = process.pid if process else 0
+    return {
+        **{"id": id, "runtime": "runc", "runtimeRoot": "/run/runc", "bundle": "", "pid": pid},
+        **{"start": init.start_time(pid), "creator": {"pid": 0, "start": 0}, "entries": []},
+        **{"folders": [], "called": [], "results": [], "placements": [], "outcome": "stays"},
+        **{"reason": "", "origin": "/x", "cgroupsPath": "/x", "cgroups": {}},
+        "request": {"state": "create", "id": id, "spec": {}},
+        **others,
+    }
+
+
+def plain(scene, node, runtime):
+    node.configure(node.plugin("plain"))
+    bundle = scene.bundle()
+    runtime.install(node, bundle)
+    return bundle
+
+
+def test_the_record_of_another_container(scene, node, each, sleeper):
+    """As if the names of two had become one: it lives, and would be killed."""
+    bundle = plain(scene, node, each)
+    folders_of_other = scene.parent(f"{scene.cgroup}-other")
+    name = record.name(each.root, "one")
+    for folder in folders_of_other:
+        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+        folders.mark(folder, name)
+    placed = {"claim": name, "leaves": folders_of_other, "made": folders_of_other, "parents": []}
+    write(node, name, crafted("other", sleeper, placements=[placed], outcome="moved"))
+    refused(each, node, bundle, "is the record of container 'other', expected one")
+    assert sleeper.poll() is None
+    assert node.calls() == []
+    sleeper.kill()
+    sleeper.wait()
+    os.unlink(f"{node.state_dir}/{name}.json")
+    each.create("one", bundle).check()
+
+
+def test_the_setup_of_another_container(scene, node, each):
+    bundle = plain(scene, node, each)
+    write(node, record.setup_name("one"), crafted("other"))
+    refused(each, node, bundle, "is the record of container 'other', expected one")
+    assert node.calls() == []
+    for name in node.left():
+        os.unlink(f"{node.state_dir}/{name}")
+
+
+def test_a_container_that_still_runs(scene, node, each):
+    """Its runtime's record was removed, so that its id seems to be free."""
+    first = Moved(scene, node, each, edit=of_host)
+    first.start()
+    forget(first)
+    refused(each, node, first.bundle, f"still runs as process {first.pids[0]}, expected it to have")
+    assert first.alive() == first.pids
+    first.assert_in_place()
+    assert node.calls() == [("mover", "create")]
+
+    os.kill(first.pids[0], 15)
+    wait_until(lambda: first.pids[0] not in first.alive())
+    second = Moved(scene, node, each)
+    second.start()
+    first.assert_ended()
+    assert node.calls() == [("mover", "create"), ("mover", "delete"), ("mover", "create")]
+    second.delete()
+    assert node.left() == []
+    assert scene.left_cgroups() == []
+
+
+def test_a_container_that_its_runtime_knows(scene, node, runc):
+    bundle = plain(scene, node, runc)
+    os.makedirs(f"{scene.folder}/root/one")
+    path = f"{scene.folder}/root/one/state.json"
+    open(path, "w").close()
+    name = record.name(runc.root, "one")
+    write(node, name, crafted("one", runtimeRoot=f"{scene.folder}/root"))
+    refused(runc, node, bundle, f"the container is still there: {path}, expected none")
+    os.unlink(path)
+    runc.create("one", bundle).check()
+    assert node.record()["runtimeRoot"] == runc.root
 
 
 # Records of a former container
