@@ -36,7 +36,7 @@ class LiveMove:
         container.check_movable()
         pid = container.init.pid
         membership = hierarchies.membership(pid)
-        self.plan = plan.plan(
+        planned = plan.plan(
             pid,
             membership,
             container.cgroups_path,
@@ -46,12 +46,15 @@ class LiveMove:
             leave_parent,
             delegated=container.delegated(),
         )
-        if self.plan is None:
+        if planned is None:
             return None
-        rootfs = view.Rootfs(container.rootfs(), container.bundle.cgroup_mounts())
-        placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
+        with view.look(
+            planned, container.bundle, container.rootfs(), container.caller.name
+        ) as seen:
+            self.plan = planned
+            placement.apply(planned, container.bundle, seen, book.is_stale, creation.save)
         container.init.check()
-        return dict(membership, **self.plan.cgroups)
+        return dict(membership, **planned.cgroups)
 
     def take_back(self, deadline: float) -> "list[HookError]":
         """Move init back, remove what was made; what failed."""

@@ -296,7 +296,6 @@ VIEWS = {
     "read-only": ["ro"],
     "private": ["rw", "private"],
     "slave": ["rw", "rslave"],
-    "shared": ["rw", "shared"],
 }
 
 

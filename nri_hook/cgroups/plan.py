@@ -81,7 +81,7 @@ class Placement:
 
     def shown(self) -> "dict[str, str]":
         """The old cgroups as mountinfo names them, and the folders that shall be shown instead:
-        what view.turn() takes."""
+        what View.find_windows() takes."""
         found = {}
         for step in self.steps:
             device = os.stat(step.hierarchy.mount).st_dev

@@ -36,7 +36,9 @@ class Observer:
         for what, before in self._before.items():
             if now.get(what) != before:
                 found.append(f"{what}: {before!r} became {now.get(what)!r}")
-        found += [f"{what}: is new" for what in now if what not in self._before and "mount" in what]
+        for what in now.keys() - self._before.keys():
+            if what.startswith("mount "):
+                found.append(f"{what}: {now[what]!r} is new")
         return found
 
     def _look(self):
