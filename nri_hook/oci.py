@@ -86,6 +86,22 @@ class Bundle:
         listed = self.document["linux"].get("namespaces") or []
         return any(each["type"] == kind and not each.get("path") for each in listed)
 
+    def may_administer(self, runtime: str) -> bool:
+        """Whether a process of the container may come to have CAP_SYS_ADMIN. runtime: its name.
+
+        libcap, and so crun, takes a capability's name in any case, or its number. Of a process
+        without capabilities runc 1.3 and later takes none away, crun takes all.
+        """
+        process = self.document.get("process")
+        sets = process.get("capabilities") if type(process) is dict else None
+        if type(sets) is not dict:
+            return runtime != "crun"
+        return any(
+            type(name) is not str or name.upper() == "CAP_SYS_ADMIN" or name[:1].isdigit()
+            for names in sets.values()
+            for name in (names if type(names) is list else [])
+        )
+
     def cgroup_mounts(self) -> "dict[str, list[str]]":
         """Destination -> options of the cgroup mounts."""
         return {
@@ -93,6 +109,10 @@ class Bundle:
             for kind, destination, options in self._mounts()
             if kind in ("cgroup", "cgroup2")
         }
+
+    def options_at(self, destination: str) -> "list[list[str]]":
+        """The options of each mount at a destination."""
+        return [options for _, found, options in self._mounts() if found == destination]
 
     def _mounts(self) -> "list[tuple[str, str, list[str]]]":
         """Type, destination and options of the mounts. What has another shape is the runtime's to

@@ -3,14 +3,14 @@
 The runtime has mounted the old one when createRuntime hooks run. A mount whose root is the old
 cgroup is replaced by one of the new cgroup, with the flags and the propagation that it had; a
 mount of a whole hierarchy shows everything and stays. Nothing is done to a mount that is shared.
-Sources: open_tree(2), move_mount(2), mount_setattr(2); kernel,
+Sources: open_tree(2), move_mount(2), mount_setattr(2); cgroups(7), "Cgroup delegation"; kernel,
 filesystems/sharedsubtree.rst.
 """
 
 import _signal  # type: ignore[import-not-found]
 import os
 
-from nri_hook.cgroups import syscalls
+from nri_hook.cgroups import hierarchies, syscalls
 from nri_hook.cgroups.rootfs import Rootfs
 from nri_hook.errors import Left, Refused
 
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from nri_hook.cgroups.plan import Placement
 
     class Config(Protocol):
-        """What a config.json says of a container's mounts."""
+        """What a config.json says of a container's mounts and powers."""
 
         def has_own(self, kind: str) -> bool:
             """Whether the runtime makes a namespace of this kind for it."""
 
+        def may_administer(self, runtime: str) -> bool:
+            """Whether a process of it may come to have CAP_SYS_ADMIN."""
+
         def cgroup_mounts(self) -> "dict[str, list[str]]":
             """Destination -> options of its mounts of cgroups."""
+
+        def options_at(self, destination: str) -> "list[list[str]]":
+            """The options of each mount that it has at a destination."""
 
 
 # Option of mount(2) -> (its flag, whether it sets it).
@@ -44,6 +50,8 @@ OPTIONS = {
     "nodiratime": (syscalls.MS_NODIRATIME, True),
     "relatime": (syscalls.MS_RELATIME, True),
 }
+# The way to the place for a container that cannot be moved there alive.
+NATIVELY = "place it natively: podman's precreate"
 
 
 class Window:
@@ -77,6 +85,9 @@ def look(placement: "Placement", config: "Config", path: str, runtime: str) -> "
     """
     view = View(Rootfs(placement.pid, path), config, runtime)
     try:
+        names = {step.hierarchy.name for step in placement.steps}
+        if names == {hierarchies.V2} and config.has_own("cgroup"):
+            view.check_delegation()
         view.find_windows(placement.shown())
     except BaseException:
         view.close()
@@ -104,6 +115,26 @@ class View:
 
     def close(self) -> None:
         self.rootfs.close()
+
+    def check_delegation(self) -> None:
+        """Raise Left if the container could use the root of its cgroup namespace (v2).
+
+        That remains the old cgroup, whatever is mounted. The kernel protects the limits of this
+        root alone from the container, and lets it move processes below this root alone.
+        """
+        if self.config.may_administer(self.runtime):
+            raise Left(
+                "it may have CAP_SYS_ADMIN, and after a live move could mount its cgroup and lift"
+                f" its own limits; {NATIVELY}"
+            )
+        for mount in self.rootfs.mounts:
+            if mount.kind != "cgroup2" or not self.rootfs.holds(mount):
+                continue
+            if not self._will_be_read_only(mount) and self.rootfs.at(mount)[1] is mount:
+                raise Left(
+                    f"the cgroups at {self.rootfs.inner_path(mount)} are writable for it, and after"
+                    f" a live move it could lift its own limits; {NATIVELY}"
+                )
 
     def find_windows(self, moves: "dict[str, str]") -> None:
         """Find the mounts that show an old cgroup and that the container sees.
@@ -169,13 +200,24 @@ class View:
         above = [d for d in mounts if (path + "/").startswith(d.rstrip("/") + "/")]
         return _flags(mounts[max(above, key=len)], flags) if above else flags
 
+    def _will_be_read_only(self, mount: "Mount") -> bool:
+        """Whether a mount of whatever cgroups is read-only, or crun will make it so. Which one of
+        two at one place that is, nobody can say."""
+        if "ro" in mount.options:
+            return True
+        if self.runtime != "crun" or [m.point for m in self.rootfs.mounts].count(mount.point) > 1:
+            return False
+        found = self.config.options_at(self.rootfs.inner_path(mount))
+        return len(found) == 1 and bool(_flags(found[0]) & syscalls.MS_RDONLY)
+
     def _is_seen(self, window: Window) -> bool:
         """Whether its path leads to it, or to what is mounted right on it, which is opened with
         all that is on it. Raises Left.
 
         What lies over it elsewhere, such as the node's /sys that a pod is given, hides it for
         good, and it is left alone: natively too nobody would see it. Only a container with
-        CAP_SYS_ADMIN could take away what hides it.
+        CAP_SYS_ADMIN could take away what hides it. On v2 such a one is not moved, and on v1 it
+        would find the cgroup that it came from, from which it could do no more than from its own.
         """
         mount = window.mount
         found = self.rootfs.at(mount)[1]
