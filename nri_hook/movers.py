@@ -48,6 +48,7 @@ class LiveMove:
         )
         if planned is None:
             return None
+        planned.keeps_scope = container.is_crio()
         with view.look(
             planned, container.bundle, container.rootfs(), container.caller.name
         ) as seen:
@@ -67,12 +68,13 @@ class LiveMove:
             self.plan = None
         return errors
 
-    def settle(self) -> None:
-        """Let go of what could still have taken init back."""
-        if self.plan:
-            from nri_hook.cgroups import placement
+    def settle(self) -> "list[HookError]":
+        """Let go of what could still have taken init back; what failed of it."""
+        if self.plan is None:
+            return []
+        from nri_hook.cgroups import placement
 
-            placement.release(self.plan)
+        return placement.settle(self.plan)
 
     def document(self) -> "list[dict[str, Any]]":
         return [self.plan.document()] if self.plan else []
@@ -110,8 +112,9 @@ class NativePlacement:
             self.made = []
         return errors
 
-    def settle(self) -> None:
+    def settle(self) -> "list[HookError]":
         """Nothing is held."""
+        return []
 
     def document(self) -> "list[dict[str, Any]]":
         return self.made

@@ -69,8 +69,14 @@ def apply(
     view.turn()
 
 
-def release(placement: "Placement") -> None:
-    """Let go of the old scope, once nothing can fail any more: systemd removes it then."""
+def settle(placement: "Placement") -> "list[HookError]":
+    """Let go of the old scope: nothing can take the process back to it any more. What of its path
+    is not there again though it should be."""
+    _release(placement)
+    return old_cgroups.make_anew(placement.document(), placement.pid, placement.guard)
+
+
+def _release(placement: "Placement") -> None:
     for holder in placement.holders:
         holder.release()
     placement.holders = []
@@ -86,7 +92,7 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
             errors.append(HookError(str(error)))
     for folder in placement.old():
         old_cgroups.unmark(folder)
-    release(placement)
+    _release(placement)
     errors += clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):
