@@ -38,6 +38,7 @@ IMPORTED = (
     "nri_hook.cgroups.controls",
     "nri_hook.cgroups.grace",
     "nri_hook.cgroups.libc",
+    "nri_hook.cgroups.nested",
     "nri_hook.cgroups.placement",
     "nri_hook.cgroups.plan",
     "nri_hook.cgroups.systemd",

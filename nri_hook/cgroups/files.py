@@ -34,9 +34,10 @@ def read_bytes(path: str, folder: "Optional[int]" = None) -> bytes:
         os.close(fd)
 
 
-def write(path: str, value: str) -> None:
-    """Write `value` in one write(2), which is what the kernel parses. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write(path: str, value: str, folder: "Optional[int]" = None) -> None:
+    """Write `value` in one write(2), which is what the kernel parses; with `folder`, a descriptor,
+    to a control file in it. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.write(fd, value.encode("utf-8", "surrogateescape"))
     finally:

@@ -180,32 +180,48 @@ def kill(folder: str) -> None:
         if os.path.exists(f"{folder}/cgroup.kill"):
             files.write(f"{folder}/cgroup.kill", "1")
             return
+        from nri_hook.cgroups import nested
+
+        for here in nested.walk(folder):
+            _kill_members(here)
     except OSError:  # the cgroup has gone, and its processes with it
-        return
-    for top, _, _ in os.walk(folder):
-        kill_members(top)
+        pass
 
 
 def kill_members(folder: str) -> None:
     """Kill the processes in a cgroup, but not those in cgroups below, as far as they are there
     now."""
     try:
-        if os.path.exists(f"{folder}/freezer.state"):
-            files.write(f"{folder}/freezer.state", "THAWED")
-        for pid in files.read(f"{folder}/cgroup.procs").split():
-            _kill_member(f"{folder}/cgroup.procs", pid)
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        _kill_members(here)
+    finally:
+        os.close(here)
+
+
+def _kill_members(here: int) -> None:
+    """The same for a descriptor of the cgroup."""
+    try:
+        try:
+            files.write("freezer.state", "THAWED", here)
+        except FileNotFoundError:  # there is no freezer in this hierarchy
+            pass
+        for pid in files.read("cgroup.procs", here).split():
+            _kill_member(here, pid)
     except OSError:
         pass
 
 
-def _kill_member(path: str, pid: str) -> None:
-    """Kill a process that is listed at `path`, and none that has its pid by now."""
+def _kill_member(here: int, pid: str) -> None:
+    """Kill a process that is in an open cgroup, and none that has its pid by now."""
     try:
         fd = os.pidfd_open(int(pid))
     except OSError:  # it has ended
         return
     try:
-        if pid in files.read(path).split():
+        if pid in files.read("cgroup.procs", here).split():
             _signal.pidfd_send_signal(fd, _signal.SIGKILL)
     except OSError:
         pass
@@ -383,8 +399,11 @@ def _fill_cpusets(hierarchy: "Hierarchy", chain: "list[str]") -> None:
 
 
 def _remove_tree(folder: str) -> None:
-    inner = first_inside(folder)
-    while inner:
-        _remove_tree(inner)
-        inner = first_inside(folder)
-    os.rmdir(folder)
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+        from nri_hook.cgroups import nested  # few containers make cgroups of their own
+
+        nested.remove(folder)

@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from nri_hook.cli.usage import Cgroups
 
 
-class Node:
-    """A cgroup. path: as in /proc/PID/cgroup. containers: those that are in it."""
+# Levels that are shown one by one. A container may nest as many cgroups as it likes, and lie at the
+# end of them.
+MAX_DEPTH = 16
 
-    def __init__(self, path: str, cgroups: Cgroups) -> None:
+
+class Node:
+    """A cgroup. path: as in /proc/PID/cgroup. skipped: how many of the cgroups around it are not
+    shown. containers: those that are in it."""
+
+    def __init__(self, path: str, cgroups: Cgroups, skipped: int = 0) -> None:
         self.path = path
+        self.skipped = skipped
         self.containers: list[Placed] = []
         self.below: dict[str, Node] = {}
         self.usage = cgroups.usage(path) if path != "/" else None
@@ -24,6 +31,8 @@ class Node:
     def branch(self) -> screen.Branch:
         """As it is shown."""
         text = screen.word(screen.short(self.path.rpartition("/")[2])) or "/"
+        if self.skipped:
+            text = f"({self.skipped} levels not shown) {text}"
         text = f"{text}  {self.usage}" if self.usage else text
         shown = screen.Branch(text, "" if self.containers else "bold")
         for container in self.containers:
@@ -58,14 +67,16 @@ def grow(containers: list[Placed]) -> Node:
     root = Node("/", cgroups)
     for container in containers:
         node = root
-        for part in container.place().split("/"):
-            if not part:
-                continue
+        parts = [part for part in container.place().split("/") if part]
+        deepest = "/".join(parts[MAX_DEPTH:])
+        for part in [*parts[:MAX_DEPTH], deepest] if deepest else parts:
             if part not in node.below:
-                node.below[part] = Node(f"{node.path.rstrip('/')}/{part}", cgroups)
+                path = f"{node.path.rstrip('/')}/{part}"
+                node.below[part] = Node(path, cgroups, skipped=part.count("/"))
             node = node.below[part]
         node.containers.append(container)
         if container.alive:
-            members = map(usage.of_process, cgroups.members(node.path))
+            # A path that is too long leads to no cgroup.
+            members = map(usage.of_process, cgroups.members(node.path) or [container.pid])
             node.processes = [process for process in members if process]
     return root

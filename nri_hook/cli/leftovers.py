@@ -36,8 +36,8 @@ def cgroups(folder: str) -> list[Leftover]:
 
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
         gone: set[str] = set()
-        for path, names, _ in os.walk(hierarchy.mount, topdown=False):
-            if path in known or not gone.issuperset(f"{path}/{name}" for name in names):
+        for path, inside in _tree(hierarchy.mount):
+            if path in known or not gone.issuperset(inside):
                 continue
             if is_orphan(path) and _is_empty(path):
                 gone.add(path)
@@ -91,6 +91,23 @@ def _whose(path: str) -> tuple[str, str]:
     ended; "" for both if it is nobody's that we know of."""
     claim = folders.mark_of(path)
     return (claim, folders.guard_of(path)) if claim else old_cgroups.whose(path)
+
+
+def _tree(top: str) -> list[tuple[str, list[str]]]:
+    """(path, paths of those in it) of each cgroup, those inside before those around them. Not of
+    what is too deep for a path to name, which is none of ours."""
+    found: list[tuple[str, list[str]]] = []
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        try:
+            with os.scandir(path) as entries:
+                inside = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:  # gone, or too deep
+            inside = []
+        found.append((path, inside))
+        waiting += inside
+    return found[::-1]
 
 
 def _is_empty(path: str) -> bool:

@@ -54,13 +54,13 @@ class Placed:
         return self.now.get(names[0], "/") if names else "/"
 
     def _membership(self, start: int) -> dict[str, str] | None:
-        """Hierarchy -> its cgroup; None where it does not live."""
+        """Hierarchy -> its cgroup, empty if nobody can tell; None if it does not live."""
         if not self.pid or init.start_time(self.pid) != start:
             return None
         try:
             return hierarchies.membership(self.pid)
-        except HookError:  # it has just ended
-            return None
+        except HookError:  # it has just ended; or its cgroup is too deep for a path to tell
+            return {} if init.start_time(self.pid) == start else None
 
 
 def load(folder: str, name: str) -> Placed | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import files, hierarchies, nested
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.hierarchies import Hierarchy
@@ -60,11 +60,11 @@ class Cgroups:
         found: set[int] = set()
         for hierarchy in self.mounted.values():
             folder = _folder(hierarchy, cgroup)
-            for top, _, _ in os.walk(folder) if folder else ():
-                try:
-                    found.update(map(int, files.read(f"{top}/cgroup.procs").split()))
-                except OSError:  # gone, or one of threads
-                    pass
+            try:
+                for here in nested.walk(folder) if folder else ():
+                    found.update(_members(here))
+            except OSError:  # it has gone
+                pass
         return sorted(found)
 
     def _cpu(self, cgroup: str) -> float | None:
@@ -119,6 +119,14 @@ def size(count: float) -> str:
             break
         count /= 1024
     return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
+
+
+def _members(folder: int) -> list[int]:
+    """The pids in an open cgroup, but not in those below it."""
+    try:
+        return list(map(int, files.read("cgroup.procs", folder).split()))
+    except OSError:  # it has gone, or is one of threads
+        return []
 
 
 def _folder(hierarchy: Hierarchy, cgroup: str) -> str:

@@ -27,20 +27,16 @@ class Observer:
 
     def __init__(self, pid=None):
         self.pid = pid or os.getpid()
-        self._root = f"/proc/{self.pid}/root"
         self._before = self._look()
 
     def changes(self):
-        """What is not as it was when the observer began, one line each. A service may have ended
-        meanwhile, and its cgroup with it; cgroups and units that have come since are no change."""
+        """What is not as it was when the observer began, one line each; cgroups and units that
+        have come since are no change."""
         now, found = self._look(), []
         for what, before in self._before.items():
-            ended = what.startswith("/") and not os.path.isdir(self._root + os.path.dirname(what))
-            if now.get(what) != before and not ended:
+            if now.get(what) != before:
                 found.append(f"{what}: {before!r} became {now.get(what)!r}")
-        for what in now.keys() - self._before.keys():
-            if what.startswith("mount "):
-                found.append(f"{what}: {now[what]!r} is new")
+        found += [f"{what}: is new" for what in now if what not in self._before and "mount" in what]
         return found
 
     def _look(self):
@@ -56,14 +52,14 @@ class Observer:
 
     def _limits(self, mount):
         """Path -> text of the limits below a mount of cgroups, read in the node's namespace."""
-        found = {}
-        for folder, names, files in os.walk(self._root + mount):
+        root, found = f"/proc/{self.pid}/root", {}
+        for folder, names, files in os.walk(root + mount):
             names[:] = [name for name in names if not OURS.search(name)]
             for path in [f"{folder}/{name}" for name in files if LIMITS.fullmatch(name)]:
                 try:
-                    found[path[len(self._root) :]] = read(path)
+                    found[path[len(root) :]] = read(path)
                 except OSError as error:
-                    found[path[len(self._root) :]] = error.strerror
+                    found[path[len(root) :]] = error.strerror
         return found
 
     def _units(self):
