@@ -34,7 +34,7 @@ def adopt(book: "Record", report: "Report") -> str:
     if path is None:
         folder = os.path.join(document["runtimeRoot"], document["id"])
         raise HookError("the runtime's record is not there", path=folder)
-    elsewhere = _elsewhere(document["pid"], document["start"], placed["cgroups"])
+    elsewhere = _elsewhere(document["pid"], document["start"], placed)
     if elsewhere:
         _leave(book, elsewhere, report)
         return "left"
@@ -64,19 +64,21 @@ def forget(placed: "dict[str, Any]") -> None:
         cgroup_files.unlink(old)  # the program stays in force, and pinned under the new name
 
 
-def _elsewhere(pid: int, start: int, cgroups: "dict[str, str]") -> "dict[str, str]":
-    """Hierarchy -> cgroup of init, if that is neither the one in `cgroups` nor below it. crun calls
-    poststart when init runs already, and what may write to its cgroups may go back at once."""
+def _elsewhere(pid: int, start: int, placed: "dict[str, Any]") -> "dict[str, str]":
+    """Hierarchy -> cgroup of init, if that is neither the container's new one nor below it. crun
+    calls poststart when init runs already, and what may write to its cgroups may go back at once.
+    """
     try:
         now = hierarchies.membership(pid)
     except HookError:
         return {}
     if not init.is_alive(pid, start):  # it has ended: where it was says nothing
         return {}
+    delegated = placed.get("delegated", "")
     return {
         name: now.get(name, "")
-        for name, cgroup in cgroups.items()
-        if not hierarchies.is_within(now.get(name, ""), cgroup)
+        for name, cgroup in placed["cgroups"].items()
+        if not hierarchies.is_within(now.get(name, ""), cgroup.removesuffix(delegated))
     }
 
 

@@ -357,6 +357,23 @@ def test_init_is_below_its_new_cgroup(scene, node, oci):
     moved.assert_deleted()
 
 
+@pytest.mark.guest
+def test_init_is_beside_what_was_delegated(scene, node):
+    """Inside its new cgroup all the same; crun's record does not name what is delegated."""
+
+    def edit(config):
+        plain(config)
+        config["annotations"] = {"run.oci.delegate-cgroup": "inner"}
+
+    moved = Moved(scene, node, scene.runtime("crun"), edit=edit)
+    beside = f"/sys/fs/cgroup{moved.target}/beside"
+    before_poststart(moved, f"mkdir {beside}; echo $pid >{beside}/cgroup.procs")
+    begin(moved)
+    assert cgroups.membership(moved.pid())[cgroups.V2] == f"{moved.target}/beside"
+    assert node.record()["outcome"] == "adopted"
+    moved.assert_deleted()
+
+
 def test_gc_does_not_adopt_what_has_gone_elsewhere(scene, node, oci):
     moved = Moved(scene, node, oci, edit=plain)
     moved.bundle.config["hooks"].pop("poststart")
