@@ -3,12 +3,14 @@ the root of its cgroup namespace, engines look for the container there, and it m
 
 import os
 import subprocess
+import sys
 
 import pytest
 from support import cgroups, runtimes
 from support.bundle import LOOP
 from support.commands import read
-from support.node import command
+from support.node import TOP, command
+from support.terminal import on_terminal
 from support.waiting import is_alive, wait_until
 from test_adopt import Moved, of_host, plain
 from test_move import limited
@@ -321,7 +323,11 @@ def assert_left(moved, place, seen):
     assert reason in record["reason"] and record["cgroups"] == now
     assert read(f"{moved.bundle.folder}/said").count(f"left where it is: {reason}") == 1
     assert node.log()[-1]["outcome"] == "left" and reason in node.log()[-1]["notes"][0]
-    assert reason in nri_hook(runtime, "status", id, "--state-dir", node.state_dir).check().out
+    status = ["status", "--state-dir", node.state_dir]
+    assert reason in nri_hook(runtime, *status, id).check().out
+    argv = [sys.executable, "-m", "nri_hook", *status]
+    shown = on_terminal([*runtime.prefix, *argv], columns=200, PYTHONPATH=TOP).check().out
+    assert "(has left its new cgroup)" in shown and "DRIFTED" not in shown
     assert moved.target not in read(moved.record())
     lines = runtime.exec(id, "cat", "/proc/self/cgroup").check().out.splitlines()
     found = dict(line.split(":", 2)[1:] for line in lines)

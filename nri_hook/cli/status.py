@@ -127,7 +127,8 @@ def _narrow_row(container: Placed) -> list[str]:
     if container.target != container.source:
         place = f"{container.source} -> {container.target}"
     elif container.outcome == "left":
-        place = f"{container.source} (left there)"
+        where = "has left its new cgroup" if container.moved else "left there"
+        place = f"{container.source} ({where})"
     drifted = _drifted(container)
     if drifted:
         place += f", now at {drifted}"
