@@ -43,11 +43,14 @@ def adopt(book: "Record", report: "Report") -> str:
     correct = _correct_runc if document["runtime"] == "runc" else _correct_crun
     _rewrite(path, lambda found: correct(found, placed))
     try:
-        for old, new, before in placed["carried"]:
+        # A scope has gone by now, with what it allowed; what is at its path was made anew.
+        for old, new, before in placed["carried"] if "unit" not in placed else ():
             settings.catch_up(old, new, before)
     finally:
         book.save(dict(document, outcome="adopted"))
         forget(placed)
+    # createRuntime has done it, unless systemd was late or the hook was killed.
+    report.notes += map(str, old_cgroups.make_anew(placed, document["pid"], book.folder))
     return "adopted"
 
 

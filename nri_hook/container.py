@@ -79,7 +79,7 @@ class Container:
             "bundle": self.bundle.folder if self.bundle.folder == self.told_bundle else "",
             "pid": self.init.pid,
             "start": self.init.start,
-            "privatePids": self.bundle.has_private_pids(),
+            "privatePids": self.bundle.has_own("pid"),
         }
 
     def is_of(self, document: "dict[str, Any]") -> bool:
@@ -101,7 +101,7 @@ class Container:
             raise Left(f"{self.caller.name} was called with a --root that is not absolute")
         if trust.in_user_namespace():
             raise Left("the hook runs in a user namespace (rootless), which may not move processes")
-        if self.caller.foreground and not self.bundle.has_private_pids():
+        if self.caller.foreground and not self.bundle.has_own("pid"):
             # The runtime keeps the old cgroup in memory to end the processes in it.
             raise Left(
                 f"a foreground `{self.caller.name} run` whose pid namespace is not private"

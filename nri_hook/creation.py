@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         def take_back(self, deadline: float) -> "list[HookError]":
             """Undo what put() has done so far; what failed. deadline: of time.monotonic()."""
 
-        def settle(self) -> None:
-            """It stays there: nothing can fail any more."""
+        def settle(self) -> "list[HookError]":
+            """It stays there; what failed of what is not worth taking it back."""
 
         def document(self) -> "list[dict[str, Any]]":
             """What placement.clean_up() shall clean up one day, none or one."""
@@ -118,7 +118,7 @@ class Creation:
             self.outcome = self._place(answer) if answer else self._unplaced()
             self._save_end()
             if self.mover:
-                self.mover.settle()
+                self.report.notes += map(str, self.mover.settle())
         except (Exception, KeyboardInterrupt) as error:
             raise self._undo(error) from error
         finally:

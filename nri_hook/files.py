@@ -55,7 +55,7 @@ def load(path: str, limit: int = MAX_SIZE) -> "Optional[bytes]":
 
 def _read(path: str, limit: int) -> "Optional[Found]":
     try:
-        fd = trust.open_untrusted(os.path.abspath(path))
+        fd = trust.open_untrusted(trust.absolute(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -36,7 +36,7 @@ class LiveMove:
         container.check_movable()
         pid = container.init.pid
         membership = hierarchies.membership(pid)
-        self.plan = plan.plan(
+        planned = plan.plan(
             pid,
             membership,
             container.cgroups_path,
@@ -46,12 +46,16 @@ class LiveMove:
             leave_parent,
             delegated=container.delegated(),
         )
-        if self.plan is None:
+        if planned is None:
             return None
-        rootfs = view.Rootfs(container.rootfs(), container.bundle.cgroup_mounts())
-        placement.apply(self.plan, container.bundle, rootfs, book.is_stale, creation.save)
+        planned.keeps_scope = container.is_crio()
+        with view.look(
+            planned, container.bundle, container.rootfs(), container.caller.name
+        ) as seen:
+            self.plan = planned
+            placement.apply(planned, container.bundle, seen, book.is_stale, creation.save)
         container.init.check()
-        return dict(membership, **self.plan.cgroups)
+        return dict(membership, **planned.cgroups)
 
     def take_back(self, deadline: float) -> "list[HookError]":
         """Move init back, remove what was made; what failed."""
@@ -64,12 +68,13 @@ class LiveMove:
             self.plan = None
         return errors
 
-    def settle(self) -> None:
-        """Let go of what could still have taken init back."""
-        if self.plan:
-            from nri_hook.cgroups import placement
+    def settle(self) -> "list[HookError]":
+        """Let go of what could still have taken init back; what failed of it."""
+        if self.plan is None:
+            return []
+        from nri_hook.cgroups import placement
 
-            placement.release(self.plan)
+        return placement.settle(self.plan)
 
     def document(self) -> "list[dict[str, Any]]":
         return [self.plan.document()] if self.plan else []
@@ -107,8 +112,9 @@ class NativePlacement:
             self.made = []
         return errors
 
-    def settle(self) -> None:
+    def settle(self) -> "list[HookError]":
         """Nothing is held."""
+        return []
 
     def document(self) -> "list[dict[str, Any]]":
         return self.made

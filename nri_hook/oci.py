@@ -69,30 +69,63 @@ class Bundle:
 
     def __init__(self, folder: str, document: "dict[str, Any]") -> None:
         linux = document["linux"]
+        self.document = document
         self.folder = folder
         self.rootfs: str = (document.get("root") or {}).get("path") or ""
         self.annotations = strings(document.get("annotations"))
         self.cgroups_path: str = linux.get("cgroupsPath") or ""
         self.resources: "dict[str, Any]" = linux.get("resources") or {}
-        self.mounts = document.get("mounts")
         self.namespaces: "dict[str, str]" = {
             namespace["type"]: namespace.get("path") or ""
             for namespace in linux.get("namespaces") or []
         }
 
-    def has_private_pids(self) -> bool:
-        """Whether the container has a pid namespace that it shares with nobody."""
-        return self.namespaces.get("pid") == ""
+    def has_own(self, kind: str) -> bool:
+        """Whether the runtime makes a namespace of this kind for the container; given another one
+        too, crun joins that first."""
+        listed = self.document["linux"].get("namespaces") or []
+        return any(each["type"] == kind and not each.get("path") for each in listed)
+
+    def may_administer(self, runtime: str) -> bool:
+        """Whether a process of the container may come to have CAP_SYS_ADMIN. runtime: its name.
+
+        libcap, and so crun, takes a capability's name in any case, or its number. Of a process
+        without capabilities runc 1.3 and later takes none away, crun takes all.
+        """
+        process = self.document.get("process")
+        sets = process.get("capabilities") if type(process) is dict else None
+        if type(sets) is not dict:
+            return runtime != "crun"
+        return any(
+            type(name) is not str or name.upper() == "CAP_SYS_ADMIN" or name[:1].isdigit()
+            for names in sets.values()
+            for name in (names if type(names) is list else [])
+        )
 
     def cgroup_mounts(self) -> "dict[str, list[str]]":
-        """Destination -> options of the cgroup mounts. What has another shape is the runtime's to
-        refuse, and is passed over here."""
-        found: "dict[str, list[str]]" = {}
-        for mount in self.mounts if type(self.mounts) is list else []:
-            if type(mount) is dict and mount.get("type") in ("cgroup", "cgroup2"):
+        """Destination -> options of the cgroup mounts."""
+        return {
+            destination: options
+            for kind, destination, options in self._mounts()
+            if kind in ("cgroup", "cgroup2")
+        }
+
+    def options_at(self, destination: str) -> "list[list[str]]":
+        """The options of each mount at a destination."""
+        return [options for _, found, options in self._mounts() if found == destination]
+
+    def _mounts(self) -> "list[tuple[str, str, list[str]]]":
+        """Type, destination and options of the mounts. What has another shape is the runtime's to
+        refuse, and is ignored here."""
+        found = []
+        mounts = self.document.get("mounts")
+        for mount in mounts if type(mounts) is list else []:
+            if type(mount) is dict:
                 destination, options = mount.get("destination"), mount.get("options") or []
                 if type(destination) is str and type(options) is list:
-                    found[destination] = [option for option in options if type(option) is str]
+                    path = os.path.normpath("/" + destination.lstrip("/"))
+                    texts = [option for option in options if type(option) is str]
+                    found.append((str(mount.get("type") or ""), path, texts))
         return found
 
     def denied_devices(self) -> "list[str]":

@@ -2,6 +2,7 @@
 
 import os
 
+from nri_hook import trust
 from nri_hook.errors import UsageError
 
 # What the hook file's own timeout adds to the chain's: time to undo and to send `delete`.
@@ -92,5 +93,4 @@ def seconds(value: str) -> float:
 def _folder(flag: str, value: str) -> str:
     if not os.path.isabs(value):
         raise UsageError(f"{flag} {value!r}: expected an absolute path")
-    # As the kernel reads it: after a link, ".." is not what the text says.
-    return "/" + "/".join(part for part in value.split("/") if part not in ("", "."))
+    return trust.absolute(value)

@@ -25,7 +25,7 @@ from typing import Any, Callable
 
 import pytest
 
-from nri_hook import cli, payload, program, strictjson
+from nri_hook import cli, payload, program, strictjson, trust
 from nri_hook.cgroups import folders, hierarchies
 from nri_hook.client import State, Task, request_for
 from nri_hook.errors import HookError
@@ -205,7 +205,7 @@ def _with_conf(document: dict[str, Any], conf: Any) -> dict[str, Any]:
 
 
 def _invoke(path: str, request: dict[str, Any]) -> Result:
-    found = program.at(os.path.abspath(path))
+    found = program.at(trust.absolute(path))
     stdin = strictjson.dumps(payload.for_plugin(request, request, request.get("results", [])))
     outcome = found.run(stdin, time.monotonic() + SECONDS)
     if outcome.late or outcome.flooded:

@@ -216,6 +216,16 @@ def _go(walk: _Walk, is_file: bool) -> int:
         os.close(folder)
 
 
+def absolute(path: str) -> str:
+    """The absolute path that `path` is to the kernel. os.path.abspath() takes every ".." away with
+    what is before it, which may be a link; here one goes only if there can be none."""
+    above = [] if path.startswith("/") else _parts(os.getcwd())
+    parts = _parts(path)
+    while parts[:1] == [".."]:
+        del parts[0], above[-1:]
+    return "/" + "/".join(above + parts)
+
+
 def _parts(path: str) -> "list[str]":
     return [part for part in path.split("/") if part not in ("", ".")]
 

@@ -296,7 +296,6 @@ VIEWS = {
     "read-only": ["ro"],
     "private": ["rw", "private"],
     "slave": ["rw", "rslave"],
-    "shared": ["rw", "shared"],
 }
 
 
@@ -317,6 +316,8 @@ def windows(runtime, id):
 @pytest.mark.parametrize("namespace", [False, True])
 @pytest.mark.parametrize("name", VIEWS)
 def test_it_sees_its_new_cgroup(scene, node, oci, name, namespace):
+    if oci.version == 2 and namespace and "rw" in VIEWS[name]:
+        pytest.skip("is left: test_delegation.py")
     edit = seeing(namespace, *VIEWS[name])
     scene.runtime_made(scene.cgroup)
     scene.runtime_made(f"{scene.cgroup}/native")

@@ -37,7 +37,8 @@ SECONDS = 3
 
 EFFECTS = set(
     "mkdir chmod fchmod chown fchown lchown fchownat setxattr write rename unlink rmdir flock"
-    " clone clone3 vfork bpf open_tree umount2 move_mount mount setns kill exit_group".split()
+    " clone clone3 vfork bpf open_tree umount2 move_mount mount mount_setattr setns kill"
+    " exit_group".split()
 )
 # The number of these calls is the same in every run, which cannot be said of reads and waits.
 STEADY = {"openat", "openat2", "close", "newfstatat", "getdents64", "lseek", "ioctl"}
@@ -438,8 +439,10 @@ def test_a_view_that_cannot_be_turned(scene, node, oci):
     """The hook comes back from the container's mount namespace and undoes the move; even where it
     cannot come back, for what it has to undo is there too."""
     range = Range(scene, node, oci)
-    names = ("setns", "openat2", "umount2", "move_mount", "mount")
-    where = [(name, 1, "which fails") for name in names] + [("setns", 2, "which fails")]
+    # Before it joins the namespace it has looked at what is there.
+    opens = [call for call in survey(range, "createRuntime") if call[0] == "openat2"]
+    where = [(name, 1, "which fails") for name in ("setns", "umount2", "move_mount", "mount")]
+    where += [("setns", 2, "which fails"), opens[-1]]
 
     def attempt(target):
         name, number, _ = target.point
@@ -458,3 +461,35 @@ def test_a_view_that_cannot_be_turned(scene, node, oci):
         return problems + target.judge(target.left)
 
     range.each(targets(range, "createRuntime", where), attempt)
+
+
+# System call that an older kernel lacks -> whether the container is moved all the same.
+OLDER = {"openat2": False, "statx": False, "mount_setattr": True}
+
+
+@hostonly
+@pytest.mark.parametrize("name", OLDER)
+def test_an_older_kernel(scene, node, oci, name):
+    target = Range(scene, node, oci).container("one", "createRuntime")
+    target.trap.arm("-e", f"trace={name}", "-e", f"inject={name}:error=ENOSYS")
+    target.create().check()
+    assert any("(INJECTED)" in line for _, _, line in target.trap.calls())
+    assert target.is_moved() is OLDER[name]
+    if not OLDER[name]:
+        document = node.record()
+        reason = "its mounts cannot be told apart: Linux 5.8 or later is needed"
+        assert (document["outcome"], document["reason"]) == ("left", reason)
+    target.delete().check()
+    assert target.left() == []
+
+
+@hostonly
+def test_a_root_filesystem_that_cannot_be_opened(scene, node, oci):
+    target = Range(scene, node, oci).container("one", "createRuntime")
+    target.trap.arm("-e", "trace=openat2,setns", "-e", "inject=openat2:error=EPERM:when=1")
+    text = target.create().refused()
+    if oci.binary == "runc":
+        assert f"{target.bundle.rootfs}: cannot be opened in the container" in text
+    assert [name for name, _, _ in target.trap.calls()] == ["openat2"]
+    assert target.calls() == WHOLE
+    assert target.left() == []

@@ -441,3 +441,10 @@ def test_rootless_podman(scene, node, user, log):
     assert deleted["spec"]["cgroups"] == created["spec"]["cgroups"]
     (log_of_it,) = user.state()
     assert log_of_it.endswith(".log")
+
+    node.configure({"type": "mover", "onLeft": "fail"})
+    done = user.podman("--hooks-dir", node.hooks_dir, *words, "--name", "two", *rootfs, *LOOP)
+    done.refused()
+    said = read(f"{user.folder}/createRuntime.err").splitlines()[-1]
+    assert f'("onLeft": "fail"): {reason}; undone: delete sent to mover' in said
+    assert all(name.endswith(".log") for name in user.state())

@@ -413,3 +413,24 @@ def test_in_a_user_namespace_unmapped_owners_below_a_sticky_folder(tree, what, o
         in_user_namespace(USER, lambda: opened(link))
     os.lchown(bad, USER, USER)
     assert in_user_namespace(USER, lambda: opened(link)) == "text"
+
+
+def test_an_absolute_path_leads_where_the_path_does(tree, monkeypatch):
+    """Only what no link can precede loses its "..": os.path.abspath() would lead elsewhere."""
+    tree.make("elsewhere/file", text="right")
+    tree.make("file", text="wrong")
+    tree.make_folder("elsewhere/inner")
+    tree.link("link", "elsewhere/inner")
+    monkeypatch.chdir(tree.path("link"))
+    for path, absolute in {
+        tree.path("link/../file"): tree.path("link/../file"),
+        "../file": tree.path("elsewhere/file"),
+        ".//../file": tree.path("elsewhere/file"),
+        "../inner/../file": tree.path("elsewhere/inner/../file"),
+    }.items():
+        assert trust.absolute(path) == absolute
+        assert opened(absolute) == "right"
+    for path, absolute in {"/": "/", "//a/": "/a", "/../a/./b": "/a/b", "/..": "/"}.items():
+        assert trust.absolute(path) == absolute
+    assert trust.absolute("") == trust.absolute(".") == tree.path("elsewhere/inner")
+    assert trust.absolute("x" + "/.." * 3) == tree.path("elsewhere/inner/x/../../..")

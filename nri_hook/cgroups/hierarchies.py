@@ -8,6 +8,10 @@ import os
 from nri_hook.cgroups import files
 from nri_hook.errors import HookError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nri_hook.cgroups.mountinfo import Mount
+
 V2 = ""
 
 
@@ -63,40 +67,31 @@ def mounted(names: "dict[str, str]") -> "dict[str, Hierarchy]":
 
     A mount that lies hidden under another one does not count.
     """
-    with open("/proc/self/mountinfo", "rb") as file:
-        lines = os.fsdecode(file.read()).split("\n")[:-1]
+    from nri_hook.cgroups import mountinfo
+
     found: "dict[str, Hierarchy]" = {}
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ")[:3]
-        if kind not in ("cgroup", "cgroup2"):
+    for mount in mountinfo.read("self"):
+        if mount.kind not in ("cgroup", "cgroup2"):
             continue
-        device, root, mount = (unescape(field) for field in before.split(" ")[2:5])
         for name in names:
-            if _is_mount_of(name, kind, options) and _is_visible(mount, device):
-                if name not in found or len(root) < len(found[name].root):
-                    found[name] = Hierarchy(name, mount, root)
+            if _is_mount_of(name, mount) and _is_visible(mount):
+                if name not in found or len(mount.root) < len(found[name].root):
+                    found[name] = Hierarchy(name, mount.point, mount.root)
     return found
 
 
-def _is_mount_of(name: str, kind: str, options: str) -> bool:
+def _is_mount_of(name: str, mount: "Mount") -> bool:
     if name == V2:
-        return kind == "cgroup2"
-    return kind == "cgroup" and set(options.split(",")).issuperset(name.split(","))
+        return mount.kind == "cgroup2"
+    return mount.kind == "cgroup" and set(mount.super_options).issuperset(name.split(","))
 
 
-def _is_visible(mount: str, device: str) -> bool:
+def _is_visible(mount: "Mount") -> bool:
     try:
-        found = os.stat(mount).st_dev
+        found = os.stat(mount.point).st_dev
     except OSError:
         return False
-    return f"{os.major(found)}:{os.minor(found)}" == device
-
-
-def unescape(field: str) -> str:
-    """Undo mountinfo's octal escapes (proc_pid_mountinfo(5)): \\040 is a space."""
-    parts = field.split("\\")
-    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
+    return f"{os.major(found)}:{os.minor(found)}" == mount.device
 
 
 def numbers(ranges: str) -> "set[int]":

@@ -51,6 +51,10 @@ class Memory:
         """The unsigned number of 32 bits at `offset`."""
         return int.from_bytes(self._data[offset : offset + 4], BYTE_ORDER)
 
+    def u64(self, offset: int) -> int:
+        """The unsigned number of 64 bits at `offset`."""
+        return int.from_bytes(self._data[offset : offset + 8], BYTE_ORDER)
+
 
 def call(name: str, arguments: "tuple[Any, ...]", path: str) -> int:
     """Call a function of the C library; numbers go as long, bytes and None as pointers.

@@ -4,7 +4,13 @@ It is the root of the container's cgroup namespace, engines look for the contain
 container may go back to it. The runtime, which made it, forgets it when it is told of the move.
 Then we are the ones to remove it, and a mark on it says whose it is: what somebody else has made
 anew at its path has none.
+
+Under systemd it is a scope, which goes with its last process. For an engine that looks there all
+the same a plain directory is made in its place, as CRI-O makes one for a pod in the pod's slice.
 """
+
+import os
+import time
 
 from nri_hook import init
 from nri_hook.cgroups import files, folders, hierarchies
@@ -17,12 +23,51 @@ if TYPE_CHECKING:
 # Its text: the name of the container's record, pid and start time of its init, and the guard of
 # folders.make(), separated by spaces.
 MARK = "trusted.nri_hook.old"
+# Seconds for systemd to remove an empty scope: milliseconds, unless it is busy.
+SCOPE_GONE = 4.0
+PAUSE = 0.002
 
 
 def mark(folder: str, claim: str, pid: int, start: int, guard: str) -> None:
     """Say in a cgroup that holds nothing but init whose it is. Raises Left where that cannot be
     said, OSError where the folder has gone."""
     files.label(folder, MARK, f"{claim} {pid} {start} {guard}")
+
+
+def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookError]":
+    """Make the directory of an old scope anew, if there shall be one, once systemd has removed the
+    scope; may be repeated. What failed.
+
+    document, guard: of Placement. pid: of init.
+    """
+    if "unit" not in document:
+        return []
+    errors = []
+    end = time.monotonic() + SCOPE_GONE
+    for folder in document.get("old", ()):
+        try:
+            if _make(folder, document["claim"], end):
+                mark(folder, document["claim"], pid, init.start_time(pid), guard)
+        except OSError as error:
+            errors.append(files.failed(error, folder, "cannot be made anew"))
+        except HookError as error:
+            errors.append(error)
+    return errors
+
+
+def _make(folder: str, claim: str, deadline: float) -> bool:
+    """Whether the directory is new, and not made anew before. Raises HookError, OSError."""
+    while True:
+        try:
+            os.mkdir(folder, 0o755)
+            os.chmod(folder, 0o755)
+            return True
+        except FileExistsError:
+            if claim_of(folder) == claim:
+                return False
+            if time.monotonic() > deadline:
+                raise HookError("systemd has not removed the scope", path=folder) from None
+            time.sleep(PAUSE)
 
 
 def unmark(folder: str) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 
 from nri_hook import init
-from nri_hook.cgroups import devices, files, folders, hierarchies, old_cgroups, settings, view
+from nri_hook.cgroups import devices, files, folders, hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from nri_hook.cgroups.plan import Parents, Placement, Step
+    from nri_hook.cgroups.view import Config as Seen
+    from nri_hook.cgroups.view import View
 
-    class Config(Protocol):
+    class Config(Seen, Protocol):
         """What a config.json says that a cgroup v1 does not tell."""
 
         def denied_devices(self) -> "list[str]":
@@ -41,13 +43,13 @@ SAMPLE = ".nri-hook-fresh"
 def apply(
     placement: "Placement",
     config: "Config",
-    rootfs: view.Rootfs,
+    view: "View",
     is_stale: "Callable[[str], bool]",
     save: "Callable[[], None]",
 ) -> None:
     """Carry out the plan.
 
-    config: of the container, for what a cgroup v1 does not tell. rootfs: of the container.
+    config: of the container, for what a cgroup v1 does not tell. view: what will change of it.
     is_stale: whether a claim on a folder is of nobody any more. save: puts the placement, which
     it is also called before, where a later run finds it.
     Raises Left, Refused or HookError; then undo() is due.
@@ -64,11 +66,17 @@ def apply(
     placement.is_marked = True
     for step, wanted in placement.partitions:
         settings.carry_partition(step.old, step.new, wanted, _giving_up(placement, save))
-    view.turn(placement.pid, rootfs, placement.shown())
+    view.turn()
 
 
-def release(placement: "Placement") -> None:
-    """Let go of the old scope, once nothing can fail any more: systemd removes it then."""
+def settle(placement: "Placement") -> "list[HookError]":
+    """Let go of the old scope: nothing can take the process back to it any more. What of its path
+    is not there again though it should be."""
+    _release(placement)
+    return old_cgroups.make_anew(placement.document(), placement.pid, placement.guard)
+
+
+def _release(placement: "Placement") -> None:
     for holder in placement.holders:
         holder.release()
     placement.holders = []
@@ -84,7 +92,7 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
             errors.append(HookError(str(error)))
     for folder in placement.old():
         old_cgroups.unmark(folder)
-    release(placement)
+    _release(placement)
     errors += clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):

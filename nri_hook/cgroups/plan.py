@@ -55,7 +55,7 @@ class Placement:
     scopes from being empty. pins: (old, new) paths of pinned device programs. carried: (old, new,
     settings) for each folder, file -> text that was left in the old one. cgroups, former: hierarchy
     -> path of the new and the old cgroup. delegated: the end of all of these that is not the
-    runtime's, as places.delegated() says.
+    runtime's, as places.delegated() says. keeps_scope: whether the path of the old scope stays.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Placement:
         self.guard = ""
         self.delegated = ""
         self.unit = unit
+        self.keeps_scope = False
         self.moved: "list[Step]" = []
         self.made: "list[str]" = []
         self.is_marked = False
@@ -81,7 +82,7 @@ class Placement:
 
     def shown(self) -> "dict[str, str]":
         """The old cgroups as mountinfo names them, and the folders that shall be shown instead:
-        what view.turn() takes."""
+        what View.find_windows() takes."""
         found = {}
         for step in self.steps:
             device = os.stat(step.hierarchy.mount).st_dev
@@ -95,8 +96,10 @@ class Placement:
 
     def old(self) -> "list[str]":
         """The folders that init is moved out of, which are the runtime's for this container alone
-        and stay; under systemd they vanish."""
-        return [] if self.unit else [level.old for level in self.outward()]
+        and stay; under systemd they vanish, and the scope's is made anew if it shall stay."""
+        if self.unit:
+            return [self.steps[0].outer().old] if self.keeps_scope else []
+        return [level.old for level in self.outward()]
 
     def document(self) -> "dict[str, Any]":
         """What clean_up() takes, and what a runtime's record is corrected by."""

@@ -32,6 +32,9 @@ def changes(placement: Placement, config: Config) -> list[Change]:
 
     To tell what differs from a fresh cgroup one is made beside the present, and removed at once.
     """
+    # It has its root filesystem by now, and the runtime has done all that it does to it.
+    with view.look(placement, config, "/", "") as seen:
+        shown = [Change("show", window.mount.point, window.folder) for window in seen.windows]
     found = [Change("make", folder) for folder in placement.made]
     if placement.unit:
         scope = placement.steps[0].outer()
@@ -46,8 +49,7 @@ def changes(placement: Placement, config: Config) -> list[Change]:
     found += [
         Change("move", f"{step.new}/cgroup.procs", str(placement.pid)) for step in placement.steps
     ]
-    windows = view.windows_of(placement.pid, placement.shown())
-    return found + [Change("show", window.path, window.folder) for window in windows]
+    return found + shown
 
 
 def _carried(step: Step, config: Config) -> list[Change]:

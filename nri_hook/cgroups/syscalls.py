@@ -20,11 +20,12 @@ MS_RELATIME = 1 << 21
 MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
 
-OPEN_TREE, MOVE_MOUNT, OPENAT2 = 428, 429, 437
+OPEN_TREE, MOVE_MOUNT, OPENAT2, MOUNT_SETATTR = 428, 429, 437, 442
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
-AT_FDCWD = -100
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
+STATX_MNT_ID, STATX_ATTR_MOUNT_ROOT = 0x1000, 0x2000
 
 # bpf(2) differs by machine (kernel, arch/*/tools/syscall.tbl, scripts/syscall.tbl).
 BPF = {
@@ -69,22 +70,44 @@ def open_tree(path: str) -> int:
 
 
 def move_mount(tree: int, target: int) -> None:
-    """Attach a detached mount on the folder that `target` is open on (move_mount(2))."""
+    """Attach a mount, wherever it was, on what `target` is open on (move_mount(2))."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     _syscall(MOVE_MOUNT, tree, b"", target, b"", flags)
 
 
 def open_in_root(root: int, path: str) -> int:
-    """Open the folder `path` below `root` with O_PATH; no link is followed, nothing leads out
+    """Open what is at `path` below `root` with O_PATH; no link is followed, nothing leads out
     (openat2(2))."""
     how = memory(
         u64(
-            os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+            os.O_PATH | os.O_CLOEXEC,
             0,
             RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         )
     )
     return _syscall(OPENAT2, root, os.fsencode(path), how.address, how.size, path=path)
+
+
+def mount_of(fd: int) -> "tuple[int, bool]":
+    """The id of the mount that `fd` is on, and whether it is open on its root (statx(2), Linux
+    5.8)."""
+    found = memory(bytes(256))
+    _call("statx", fd, b"", AT_EMPTY_PATH, STATX_MNT_ID, found.address)
+    if not found.u32(0) & STATX_MNT_ID:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return found.u64(144), bool(found.u64(8) & STATX_ATTR_MOUNT_ROOT)
+
+
+def set_propagation(tree: int, kind: int) -> None:
+    """Give a detached mount another propagation type (mount_setattr(2), Linux 5.12)."""
+    attributes = memory(u64(0, 0, kind, 0))
+    arguments = (b"", AT_EMPTY_PATH, attributes.address, attributes.size)
+    try:
+        _syscall(MOUNT_SETATTR, tree, *arguments)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        mount(f"/proc/self/fd/{tree}", kind)  # which some newer kernels refuse for a detached one
 
 
 def setns(namespace: int, kind: int) -> None:
@@ -100,14 +123,6 @@ def mount(target: str, flags: int) -> None:
 def unmount(target: str) -> None:
     """Detach what is mounted at `target` (umount2(2))."""
     _call("umount2", os.fsencode(target), MNT_DETACH, path=target)
-
-
-def filesystem_magic(fd: int) -> int:
-    """The type of the filesystem that `fd` is on, f_type of fstatfs(2)."""
-    # struct statfs begins with f_type, and is 120 bytes on 64-bit machines.
-    status = memory(bytes(256))
-    _call("fstatfs", fd, status.address)
-    return status.u32(0 if BYTE_ORDER == "little" else 4)
 
 
 def _syscall(number: int, *arguments: "Any", path: str = "") -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from nri_hook import engines, hookfile
+from nri_hook import engines, hookfile, trust
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 
@@ -58,7 +57,7 @@ def podman_version() -> str:
 def _find(name: str) -> str:
     """The absolute path of a program in $PATH, "" if there is none."""
     path = shutil.which(name)
-    return os.path.abspath(path) if path else ""
+    return trust.absolute(path) if path else ""
 
 
 def _judge(name: str) -> owners.Unsafe | None:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from nri_hook import engines, hookfile, ocihooks, options
+from nri_hook import engines, hookfile, ocihooks, options, trust
 from nri_hook.errors import HookError
 
 
@@ -50,7 +50,7 @@ def absolute(path: str) -> str:
         raise argparse.ArgumentTypeError(f"{path!a}: expected a path in UTF-8") from None
     if not path:
         raise argparse.ArgumentTypeError("expected a path, not an empty string")
-    return os.path.abspath(path)
+    return trust.absolute(path)
 
 
 def words(args: argparse.Namespace) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import adoption, deletion, init, journal, log, options, record, runtimes
+from nri_hook import adoption, deletion, init, journal, log, options, record, runtimes, trust
 from nri_hook.cgroups import folders
 from nri_hook.cli import leftovers, state
 from nri_hook.errors import HookError, printable
@@ -49,8 +49,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Go through the records; 1 where something could not be finished. Raises HookError."""
-    path = os.path.abspath(record.folder(options.Options(state_dir=args.state_dir)))
-    folder = state.checked(path)
+    place = trust.absolute(args.state_dir)
+    folder = state.checked(record.folder(options.Options(state_dir=place)))
     os.chdir("/")  # where plugins run
     failures = 0
     for name in record.names(folder):

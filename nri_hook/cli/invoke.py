@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import options, payload, program, strictjson
+from nri_hook import options, payload, program, strictjson, trust
 from nri_hook.chain import Call, Chain
 from nri_hook.cli import flags, screen
 from nri_hook.cli.subject import Subject
@@ -103,7 +103,7 @@ class One(Trial):
 
     def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
         super().__init__()
-        self.program = program.at(os.path.abspath(args.plugin))
+        self.program = program.at(trust.absolute(args.plugin))
         self.entry: dict[str, Any] = {"type": self.program.type}
         if args.conf is not None:
             self.entry["conf"] = _json(args.conf)

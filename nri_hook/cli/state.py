@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from nri_hook import options, record, trust
@@ -24,7 +23,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 def folder(args: argparse.Namespace) -> str:
     """Where the state folder is, or would be; nothing is made. Raises HookError if others than
     root could have written what is in it."""
-    return checked(os.path.abspath(record.place(options.Options(state_dir=args.state_dir))))
+    return checked(record.place(options.Options(state_dir=trust.absolute(args.state_dir))))
 
 
 def checked(path: str) -> str:

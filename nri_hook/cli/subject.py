@@ -17,6 +17,7 @@ from nri_hook import (
     sandbox,
     schema,
     strictjson,
+    trust,
 )
 from nri_hook.cgroups import hierarchies, places, plan, preview
 from nri_hook.cli import given, state
@@ -42,7 +43,7 @@ class Subject:
         if args.request:
             self.request = self._read(args.request)
         elif args.bundle:
-            self.request = self._of_bundle(os.path.abspath(args.bundle), args.pid, chosen)
+            self.request = self._of_bundle(trust.absolute(args.bundle), args.pid, chosen)
         else:
             task = client.Task("redis", None, EXAMPLE)
             self.request = client.request_for(task, "create")

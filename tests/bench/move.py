@@ -27,8 +27,15 @@ STEPS = {
             "carry_programs": "lambda *arguments: None",
         },
     ),
-    "view": ("view", {"turn": "lambda *arguments: None"}),
+    "view": ("view", {"look": "lambda *arguments: Blind()"}),
 }
+# A view in which there is nothing to turn.
+BLIND = """\
+class Blind:
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *_: None
+    turn = lambda self: None
+"""
 # What a launcher does to pass over what the plugin asks for.
 IN_PLACE = """\
 from nri_hook.creation import Creation
@@ -69,7 +76,7 @@ def measured(runtime, rounds):
 
 def without(steps):
     """What a launcher does to leave these steps out."""
-    lines = []
+    lines = [BLIND]
     for step in steps:
         module, functions = STEPS[step]
         lines.append(f"from nri_hook.cgroups import {module}")

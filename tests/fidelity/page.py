@@ -30,7 +30,7 @@ of differences with its cause (`tests/fidelity/known.py`); anything else fails t
 
 This page is written by `make fidelity` from what that run has seen. No cell is typed by hand.
 systemd's cgroup manager on v1 is not in it: a container stays where it is there
-([placement.md](placement.md#left)). Nor is CRI-O, which could not be run.
+([placement.md](placement.md#left)). Nor is CRI-O.
 """
 
 LEGEND = """\

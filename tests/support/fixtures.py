@@ -1,9 +1,10 @@
-"""The fixtures: scene, node, runtime, runc, log."""
+"""The fixtures: scene, folder, options, node, runtime, runc, log."""
 
 import os
 
 import pytest
 
+from nri_hook.options import Options
 from support import runtimes, syslog
 from support.scene import Scene
 
@@ -16,6 +17,20 @@ def scene():
     yield scene
     left = scene.close()
     assert not left, "left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def folder(scene):
+    """A folder for records."""
+    path = f"{scene.folder}/state"
+    os.mkdir(path, 0o700)
+    return path
+
+
+@pytest.fixture
+def options(folder):
+    """The options of a hook whose records are there."""
+    return Options(state_dir=folder)
 
 
 @pytest.fixture

@@ -27,16 +27,20 @@ class Observer:
 
     def __init__(self, pid=None):
         self.pid = pid or os.getpid()
+        self._root = f"/proc/{self.pid}/root"
         self._before = self._look()
 
     def changes(self):
-        """What is not as it was when the observer began, one line each; cgroups and units that
-        have come since are no change."""
+        """What is not as it was when the observer began, one line each. A service may have ended
+        meanwhile, and its cgroup with it; cgroups and units that have come since are no change."""
         now, found = self._look(), []
         for what, before in self._before.items():
-            if now.get(what) != before:
+            ended = what.startswith("/") and not os.path.isdir(self._root + os.path.dirname(what))
+            if now.get(what) != before and not ended:
                 found.append(f"{what}: {before!r} became {now.get(what)!r}")
-        found += [f"{what}: is new" for what in now if what not in self._before and "mount" in what]
+        for what in now.keys() - self._before.keys():
+            if what.startswith("mount "):
+                found.append(f"{what}: {now[what]!r} is new")
         return found
 
     def _look(self):
@@ -52,14 +56,14 @@ class Observer:
 
     def _limits(self, mount):
         """Path -> text of the limits below a mount of cgroups, read in the node's namespace."""
-        root, found = f"/proc/{self.pid}/root", {}
-        for folder, names, files in os.walk(root + mount):
+        found = {}
+        for folder, names, files in os.walk(self._root + mount):
             names[:] = [name for name in names if not OURS.search(name)]
             for path in [f"{folder}/{name}" for name in files if LIMITS.fullmatch(name)]:
                 try:
-                    found[path[len(root) :]] = read(path)
+                    found[path[len(self._root) :]] = read(path)
                 except OSError as error:
-                    found[path[len(root) :]] = error.strerror
+                    found[path[len(self._root) :]] = error.strerror
         return found
 
     def _units(self):

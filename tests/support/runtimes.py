@@ -181,8 +181,11 @@ class Podman(Runtime):
 
     A bundle is only read: rootfs, args, annotations, CAP_MKNOD, memory.limit, pids.limit,
     cpu.shares, cpu.quota and cpu.period, and each allowing device rule with type and numbers. A
-    container is at PARENT/libpod-ID, PARENT being the bundle's cgroupsPath.
+    container is at PARENT/libpod-ID, PARENT being the bundle's cgroupsPath. more_flags: of
+    `podman create`.
     """
+
+    more_flags = ()
 
     binary = "podman"
     version = Runc.version
@@ -263,6 +266,7 @@ class Podman(Runtime):
     def _flags(self, id, bundle):
         self.parents.add(bundle.cgroups_path)
         flags = ["--name", id, "--network", "none", "--log-driver", "k8s-file", *PODMAN_LIMITS]
+        flags += self.more_flags
         flags += ["--cgroup-parent", bundle.cgroups_path]
         for key, value in (bundle.config.get("annotations") or {}).items():
             flags += ["--annotation", f"{key}={value}"]

@@ -1,0 +1,148 @@
+"""The folder of the records: where it is, whose, and what is done without one."""
+
+import fcntl
+import os
+import shutil
+import stat
+import time
+
+import pytest
+from support import cgroups
+from support.records import DOCUMENT, release, soon, write
+from support.users import as_user, in_user_namespace
+
+from nri_hook import record
+from nri_hook.cgroups import folders, hierarchies
+from nri_hook.errors import HookError, Left
+from nri_hook.options import Options
+
+STRANGER = 12345
+USER = 23456
+
+
+def test_it_is_made(scene):
+    path = f"{scene.folder}/a/b"
+    umask = os.umask(0o077)
+    try:
+        assert record.folder(Options(state_dir=path)) == path
+        assert record.folder(Options(state_dir=path)) == path
+    finally:
+        os.umask(umask)
+    for place in (path, os.path.dirname(path)):
+        assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777, 0o720, 0o755, 0o711])
+def test_one_that_is_open_to_others(folder, options, mode):
+    os.chmod(folder, mode)
+    with pytest.raises(HookError) as caught:
+        record.folder(options)
+    said = f"belongs to uid 0, mode {mode:04o}, expected 0700 of our own"
+    assert str(caught.value) == f"{folder}: no state folder: {said}"
+
+
+def test_nobody_else_holds_a_move_up(folder, options, scene):
+    """A folder that anybody may open is one that anybody may lock, for as long as they like."""
+    os.chmod(scene.folder, 0o755)
+    os.chmod(folder, 0o755)
+    holder = os.open(folder, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    hierarchy = hierarchies.mounted(hierarchies.membership(os.getpid()))[cgroups.V2]
+    cgroup = f"{scene.cgroup}/x"
+    begin = time.monotonic()
+    with pytest.raises(HookError, match=f"{folder}: is open to others, expected a folder of our"):
+        folders.make(hierarchy, cgroup, "claim", [], folder)
+    # The mark of a cgroup may name a folder that has been another's since.
+    (path,) = scene.parent(cgroup, [cgroups.V2])
+    folders.mark(path, "claim", folder)
+    folders.remove_empty(path, lambda path: path.startswith(hierarchy.folder(scene.cgroup)))
+    assert time.monotonic() - begin < folders.MARKING
+    assert not os.path.exists(path)
+    os.close(holder)
+
+
+def test_one_of_another_owner(folder, options):
+    os.chown(folder, STRANGER, STRANGER)
+    with pytest.raises(HookError, match="no state folder: belongs to uid 12345, mode 0700"):
+        record.folder(options)
+
+
+def test_no_folder_at_all(scene):
+    path = write(scene.folder, "file", b"")
+    for place in (path, f"{path}/below"):
+        with pytest.raises(HookError, match=f"^{place}: no state folder: "):
+            record.folder(Options(state_dir=place))
+
+
+def test_without_a_folder_the_chain_runs_and_nothing_moves(folder, options):
+    notes = []
+    os.chown(folder, STRANGER, STRANGER)
+    book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
+    (note,) = notes
+    assert note.startswith(f"no record is kept: {folder}: no state folder: belongs to uid 12345")
+    book.save(DOCUMENT)
+    assert (book.name, book.document) == ("", {})
+    assert not book.is_stale("redis-00000000")
+    with pytest.raises(Left, match="there is no record of it: .*no state folder"):
+        book.check_kept()
+    book.remove()
+    assert os.listdir(folder) == []
+
+
+def test_with_a_folder_the_record_is_kept(options, folder):
+    notes = []
+    book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
+    book.check_kept()
+    assert (book.name, notes) == ("redis-00000000", [])
+    release(book)
+
+
+@pytest.fixture
+def runtime_dir():
+    """/run/user/UID as a login makes it."""
+    path = f"/run/user/{USER}"
+    made = [place for place in ("/run/user", path) if not os.path.isdir(place)]
+    for place in made:
+        os.mkdir(place)
+        os.chmod(place, 0o755)
+    os.chown(path, USER, USER)
+    os.chmod(path, 0o700)
+    yield path
+    shutil.rmtree(path)
+    if "/run/user" in made:
+        os.rmdir("/run/user")
+
+
+def state_folder():
+    path = record.folder(Options())
+    status = os.stat(path)
+    return path, status.st_uid, stat.S_IMODE(status.st_mode)
+
+
+def test_root_keeps_them_in_run(scene):
+    assert not os.path.lexists(Options().state_dir), "in use on this machine"
+    assert state_folder() == ("/run/nri-hook", 0, 0o700)
+    os.rmdir("/run/nri-hook")
+
+
+def test_another_user_keeps_them_in_his_own(runtime_dir):
+    assert as_user(USER, state_folder) == (f"{runtime_dir}/nri-hook", USER, 0o700)
+
+
+def test_root_of_a_user_namespace_keeps_them_in_the_users_own(runtime_dir):
+    assert in_user_namespace(USER, state_folder) == (f"{runtime_dir}/nri-hook", 0, 0o700)
+    assert os.stat(f"{runtime_dir}/nri-hook").st_uid == USER
+
+
+def test_a_folder_that_was_given_is_taken_in_a_user_namespace_too(scene):
+    path = f"{scene.folder}/state"
+    os.mkdir(path, 0o700)
+    os.chown(path, USER, USER)
+    options = Options(state_dir=path)
+    assert in_user_namespace(USER, lambda: record.folder(options)) == path
+
+
+def test_a_user_without_a_runtime_dir_has_none():
+    for enter in (as_user, in_user_namespace):
+        with pytest.raises(HookError, match=f"^/run/user/{USER}/nri-hook: no state folder: Perm"):
+            enter(USER, state_folder)
