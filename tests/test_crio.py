@@ -17,7 +17,7 @@ MEMORY = "memory.max"
 class Scope:
     """A container under systemd that is sent from one scope to another.
 
-    old, new: the folders of the scopes.
+    old: the folder of the first.
     """
 
     def __init__(self, scene, node, runtime, annotations):
@@ -34,8 +34,7 @@ class Scope:
         path = f"system.slice:{scene.name}-old:one"
         self.bundle = scene.bundle(edit=edit, cgroups_path=path)
         runtime.install(node, self.bundle)
-        above = f"{cgroups.mounts()[cgroups.V2]}/system.slice/{scene.name}"
-        self.old, self.new = f"{above}-old-one.scope", f"{above}-new-one.scope"
+        self.old = f"{cgroups.mounts()[cgroups.V2]}/system.slice/{scene.name}-old-one.scope"
 
     def create(self):
         self.runtime.create("one", self.bundle).check()
@@ -45,7 +44,10 @@ class Scope:
         assert self.node.record()["outcome"] == "adopted"
 
     def limits(self):
-        return {name: cgroups.read(f"{self.new}/{name}") for name in (MEMORY, "pids.max")}
+        """Of the cgroup that init is in: below the scope under crun, which may have none itself."""
+        pid = self.runtime.pid("one")
+        assert f"/{self.scene.name}-new-one.scope" in cgroups.membership(pid)[cgroups.V2]
+        return {name: cgroups.value(pid, name) for name in (MEMORY, "pids.max")}
 
     def asked(self):
         resources = self.bundle.config["linux"]["resources"]
@@ -73,7 +75,7 @@ def test_the_computed_path_is_there_until_delete(scene, node, name):
     assert cgroups.read(f"{scope.old}/{MEMORY}") == "max"
     assert scope.limits() == scope.asked()
     scope.runtime.call("update", "--memory", str(48 << 20), "one").check()
-    assert cgroups.read(f"{scope.new}/{MEMORY}") == str(48 << 20)
+    assert scope.limits()[MEMORY] == str(48 << 20)
     scope.assert_ends()
     assert not os.path.exists(scope.old)
 
