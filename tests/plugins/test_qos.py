@@ -271,7 +271,15 @@ def sample():
     return module
 
 
-def test_a_class_is_the_nodes_whoever_made_it(scene):
+@pytest.fixture
+def guard(scene):
+    """A state folder: whoever makes a cgroup locks it."""
+    path = f"{scene.folder}/guard"
+    os.mkdir(path, 0o700)
+    return path
+
+
+def test_a_class_is_the_nodes_whoever_made_it(scene, guard):
     """Also to the container whose record says that it has made the folder, and whatever lock a
     stranger holds on it."""
     mounted = hierarchies.mounted(hierarchies.membership(os.getpid()))
@@ -279,7 +287,7 @@ def test_a_class_is_the_nodes_whoever_made_it(scene):
     cgroup = f"/{scene.name}-ls"
     folder = mounted[name].folder(cgroup)
     scene.runtime_made(cgroup)
-    folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+    folders.make(mounted[name], cgroup, "somebody", [], guard)
     fd = os.open(folder, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     begin = time.monotonic()
@@ -290,14 +298,14 @@ def test_a_class_is_the_nodes_whoever_made_it(scene):
         assert os.path.isdir(folder) and folders.mark_of(folder) == ""
     os.rmdir(folder)
     # Without keep() it goes.
-    folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+    folders.make(mounted[name], cgroup, "somebody", [], guard)
     assert placement.clean_up(dict(parts, leaves=[], parents=[folder]), 0) == []
     assert not os.path.exists(folder)
     assert time.monotonic() - begin < 2
     os.close(fd)
 
 
-def test_a_class_is_made_while_the_hook_removes_it(scene):
+def test_a_class_is_made_while_the_hook_removes_it(scene, guard):
     """The hook of another container removes its marked parent the moment it is empty."""
     qos = sample()
     wanted = qos.Class("ls", Conf({"cpu.weight": 800}, ("cpu.weight",)))
@@ -309,10 +317,10 @@ def test_a_class_is_made_while_the_hook_removes_it(scene):
     scene.runtime_made(cgroup)
     remover = subprocess.Popen([sys.executable, "-c", REMOVER, folder], env={"PYTHONPATH": TOP})
     try:
-        folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+        folders.make(mounted[name], cgroup, "somebody", [], guard)
         wait_until(lambda: not os.path.exists(folder))
         for _ in range(600):
-            folders.make(mounted[name], cgroup, "somebody", [], scene.folder)
+            folders.make(mounted[name], cgroup, "somebody", [], guard)
             assert qos._make_folders(cgroup, wanted, {name: mounted[name]}) == []
             assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
             assert folders.mark_of(folder) == ""
