@@ -17,6 +17,8 @@ _FLAGS = re.compile(r"[imsU]*(-[imsU]+)?[:)]")
 _OPENING = re.compile(r"\[\^?\]?")
 _COUNT = re.compile(r"\{(\d+)(,(\d*))?\}")
 _MAX_COUNT = 1000
+# Characters that are looked at one by one here, each with all that follow.
+_MAX_LENGTH = 10000
 # Escapes by a letter: those that both have, and those that Go alone has.
 _ESCAPES = frozenset("aAbBdDfnrsStvwWx")
 _ESCAPES_OF_GO = frozenset("pPQECz")
@@ -24,6 +26,8 @@ _ESCAPES_OF_GO = frozenset("pPQECz")
 
 def judge(pattern: str) -> tuple[str, str]:
     """(ACCEPTED, ""), (REFUSED, why) or, where Python cannot say, (UNKNOWN, why)."""
+    if len(pattern) > _MAX_LENGTH:
+        return UNKNOWN, f"an expression of more than {_MAX_LENGTH} characters"
     doubt = ""
     index, in_class = 0, False
     while index < len(pattern):

@@ -25,7 +25,8 @@ SUFFIX = ".log"
 # The next one while it is written, where the oldest lines go.
 CUT = ".log.cut"
 MAX_SIZE = 64 << 10
-KEYS = {"time", "stage", "container", "from", "to", "outcome", "message", "notes", "calls"}
+STRINGS = ("stage", "container", "from", "to", "outcome", "message")
+CALL_STRINGS = ("type", "state", "answer", "stderr")
 MAX_CALLS = MAX_NOTES = 40
 # Characters of each text, and whether the payload is kept: the first that fits.
 BOUNDS = ((2000, True), (300, True), (300, False), (20, False))
@@ -69,9 +70,31 @@ def read(path: str) -> "list[dict[str, Any]]":
             entry = strictjson.loads(line)
         except strictjson.JSONError:
             continue
-        if type(entry) is dict and KEYS.issubset(entry):
+        if _is_entry(entry):
             entries.append(entry)
     return entries
+
+
+def _is_entry(entry: "Any") -> bool:
+    return (
+        type(entry) is dict
+        and type(entry.get("time")) in (int, float)
+        and all(type(entry.get(key)) is str for key in STRINGS)
+        and type(entry.get("notes")) is list
+        and all(type(note) is str for note in entry["notes"])
+        and type(entry.get("calls")) is list
+        and all(_is_call(call) for call in entry["calls"])
+        and type(entry.get("payload", "")) is str
+    )
+
+
+def _is_call(call: "Any") -> bool:
+    return (
+        type(call) is dict
+        and all(type(call.get(key)) is str for key in CALL_STRINGS)
+        and type(call.get("ms")) in (int, float)
+        and type(call.get("status", "")) in (int, type(None))
+    )
 
 
 def lines(path: str) -> "list[bytes]":

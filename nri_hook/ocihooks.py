@@ -17,6 +17,8 @@ from nri_hook.errors import HookError
 from nri_hook.fault import Fault, pointer, value
 
 SUFFIX = ".json"
+# Bytes. An engine takes more; whoever writes more wants somebody to be busy with it.
+MAX_SIZE = 1 << 20
 STAGES = (
     "createContainer",
     "createRuntime",
@@ -66,7 +68,7 @@ def names(folder: str) -> list[str]:
 
 def judge_file(path: str, stages: Sequence[str] = STAGES) -> Judgement:
     """Judge a file of a hooks folder. stages: all that the engine knows. Raises HookError."""
-    data = files.load(path)
+    data = files.load(path, MAX_SIZE)
     if data is None:
         raise HookError("cannot be read: No such file or directory", path=path)
     return judge(data, stages)

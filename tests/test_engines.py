@@ -609,3 +609,35 @@ def test_the_folder_that_comes_last_has_its_way(machine: Machine, podman: Any) -
         calls = (machine.folder / "calls").read_text().splitlines()
         assert calls == [f"{order[-1]} {stage}" for stage in STAGES]
         (machine.folder / "calls").unlink()
+
+
+# What is in the place of a file
+
+
+HOME = "home/.config/containers/containers.conf"
+ENGINE_FILES = (CONF, f"{CONF}.d/10-x.conf", DROP_IN, "/etc/crio/crio.conf.d/10-x", HOME)
+
+
+@hostonly
+@pytest.mark.parametrize("path", ENGINE_FILES)
+def test_a_fifo_in_the_place_of_a_configuration_file(machine: Machine, path: str) -> None:
+    """It is named, where podman itself waits for ever. A user can have put it into a home that a
+    command of root's still goes by."""
+    well(machine.nri_hook("install"))
+    real = machine.folder / path if path == HOME else machine.path(path)
+    real.parent.mkdir(parents=True, exist_ok=True)
+    real.unlink(missing_ok=True)
+    os.mkfifo(real)
+    programs = machine.folder / "programs"
+    programs.mkdir()
+    for name in ("podman", "runc"):  # not the real ones, which read it too
+        (programs / name).write_text("#!/bin/sh\necho 5.0.0\n")
+        (programs / name).chmod(0o755)
+    search = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(machine.folder / "home")}
+    for command in ("doctor", "install", "uninstall", "validate", "invoke"):
+        place = ("--engine", "podman") if "install" in command else ()
+        run = machine.run(sys.executable, "-m", "nri_hook", command, *place, **search)
+        assert "Traceback" not in run.stderr and run.returncode in (0, 1), run.stderr
+        if command in ("doctor", "install"):
+            named = path if path != HOME else str(real)
+            assert run.returncode == 1 and named in run.stdout + run.stderr, (command, run)

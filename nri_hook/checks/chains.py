@@ -163,19 +163,20 @@ def below_crio(calls: list[Call], install: str) -> Iterator[Finding]:
 
 
 def _file(path: str, folders: list[str]) -> Iterator[Finding]:
-    """What is wrong with one file of the configuration."""
+    """What is wrong with one file of the configuration. A stranger's, which the hook does not read,
+    is not looked into: it may have any number of errors."""
     unsafe = owners.judge(path)
     if unsafe:
         yield Finding(FAIL, "configuration", unsafe.what, unsafe.mend)
+        return
     mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
     try:
-        data = files.load(path)
+        data = files.load(path, conf.MAX_SIZE)
         if data is None:
             return  # it has gone meanwhile
         checked = documents.check(path, data, documents.CONFIGURATION, folders)
     except HookError as error:
-        if not unsafe:
-            yield Finding(FAIL, "configuration", str(error), mend)
+        yield Finding(FAIL, "configuration", str(error), mend)
         return
     for fault in checked.faults:
         yield Finding(FAIL, "configuration", f"{path}: {fault}", mend)

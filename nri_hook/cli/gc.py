@@ -59,9 +59,12 @@ def run(args: argparse.Namespace) -> int:
         except Exception as error:  # the other records are not to blame for what is in this one
             failures += 1
             print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
-    # A record that cannot be read may know of any cgroup.
-    found = [] if failures else leftovers.cgroups(folder)
-    failures += _tidy(found, args.dry_run)
+    if not failures:  # a record that cannot be read may know of any cgroup
+        try:
+            failures += _tidy(leftovers.cgroups(folder), args.dry_run)
+        except HookError as error:
+            failures += 1
+            _complain(error)
     errors: list[Exception] = []
     failures += _tidy(leftovers.logs(folder, errors), args.dry_run)
     failures += _tidy(leftovers.crowded(folder), args.dry_run)

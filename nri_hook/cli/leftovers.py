@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nri_hook import files, journal, log_space, record
 from nri_hook.cgroups import files as cgroup_files
 from nri_hook.cgroups import folders, hierarchies, old_cgroups
+from nri_hook.errors import HookError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,16 +74,23 @@ def _remover(folder: str, name: str) -> Callable[[], object]:
 
 
 def _known(folder: str) -> set[str]:
-    """The folders of cgroups that stand in records, with all above them."""
+    """The folders of cgroups that stand in records, with all above them. Raises HookError."""
     found: set[str] = set()
     for name in record.names(folder):
         document: dict[str, Any] = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
-        for placed in document.get("placements", []):
-            kinds = ("leaves", "made", "parents", "old")
-            for path in (path for kind in kinds for path in placed.get(kind, [])):
+        try:
+            paths = [
+                path
+                for placed in document.get("placements", [])
+                for kind in ("leaves", "made", "parents", "old")
+                for path in placed.get(kind, [])
+            ]
+            for path in paths:
                 while path not in found and path != "/":
                     found.add(path)
                     path = os.path.dirname(path)
+        except (AttributeError, TypeError) as error:
+            raise HookError(f"no record of ours: {error!r}", path=name) from None
     return found
 
 

@@ -121,7 +121,10 @@ def _changed(path: str) -> float:
 
 
 def _with_object(entry: dict[str, Any]) -> dict[str, Any]:
-    return dict(entry, payload=json.loads(entry["payload"])) if "payload" in entry else entry
+    try:
+        return dict(entry, payload=json.loads(entry["payload"]))
+    except (KeyError, ValueError):  # none; or somebody has been at the log
+        return entry
 
 
 def _show(entry: dict[str, Any]) -> None:

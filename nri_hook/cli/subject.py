@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from nri_hook import (
     client,
+    files,
     init,
     oci,
     options,
@@ -97,10 +97,10 @@ class Subject:
         self, folder: str, pid: int | None, chosen: options.Options
     ) -> dict[str, Any]:
         path = os.path.join(folder, "config.json")
-        config = oci.read_config(path)
-        if config is None:
+        data = files.load(path)
+        if data is None:
             raise HookError("there is none, expected a bundle", path=path)
-        self.bundle = oci.Bundle(folder, config)
+        self.bundle = oci.Bundle(folder, oci.parse_config(data, path))
         known = _record_of(folder, state.checked(record.place(chosen)))
         id = known.get("id") or os.path.basename(folder)
         self.pid = pid or known.get("pid") or 0
@@ -133,10 +133,15 @@ class Subject:
 def _record_of(bundle: str, folder: str) -> dict[str, Any]:
     """The record in the state folder of the container that lives in a bundle, {} where there is
     none."""
-    with contextlib.suppress(HookError, OSError):
-        for name in record.names(folder):
+    try:
+        names = record.names(folder)
+    except OSError:
+        return {}
+    for name in names:
+        try:
             found = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
-            alive = found.get("start") and init.start_time(found["pid"]) == found["start"]
-            if found.get("bundle") == bundle and alive:
+            if found.get("bundle") == bundle and init.is_alive(found["pid"], found["start"]):
                 return found
+        except (HookError, KeyError, TypeError):  # not a record of ours
+            continue
     return {}

@@ -13,7 +13,7 @@ from support.users import as_user
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.once,
+    pytest.mark.hostonly,
 ]
 
 STRANGER = 65321
@@ -232,6 +232,77 @@ def test_something_else_in_the_place_of_a_directory(node, place, kind):
     for name in ("doctor", "install", "uninstall"):
         node.run(f"{name} --hooks-dir DIR/hooks.d --launcher DIR/launcher")
     assert not os.path.exists(node.ran)
+
+
+# What is in a file
+
+ODD = [
+    "{}", "[]", "null", '"x"', "1", "{", "\xff", "[" * 100000,
+    '{"id": 1}',
+    '{"id": "one", "pid": "x", "start": []}',
+    '{"id": "one", "pid": -1, "start": 1e300, "bundle": "DIR/bundle"}',
+    '{"id": "one", "pid": 0, "start": 0, "creator": [], "placements": 5, "cgroups": []}',
+    '{"bundle": "DIR/bundle", "start": 1, "outcome": {}, "entries": {}, "called": [7]}',
+]  # fmt: skip
+EVERYWHERE = {
+    f"{RECORD}.json": [
+        *(f"{words} {STATE}" for words in ("status", "status --tree", "status one", "gc")),
+        DOCTOR,
+        f"{INVOKE} --bundle DIR/bundle",
+    ],
+    f"{RECORD}.log": [f"{words} {STATE}" for words in ("log", "log one", "log --json", "gc")],
+    "conf/conf.json": [f"validate {PLACES}", DOCTOR, INVOKE],
+    "plugins/quiet.schema.json": [f"validate {PLACES}"],
+    "request.json": ["validate DIR/request.json", f"{INVOKE} --request DIR/request.json"],
+    "bundle/config.json": [
+        DOCTOR,
+        f"{INVOKE} --bundle DIR/bundle",
+        "install --bundle DIR/bundle --launcher DIR/launcher",
+    ],
+    "hooks.d/10-other.json": [
+        f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}",
+        "install --hooks-dir DIR/hooks.d --launcher DIR/launcher",
+    ],
+}
+
+
+@pytest.mark.parametrize("place", EVERYWHERE)
+@pytest.mark.parametrize("text", ODD, ids=lambda text: text[:40])
+def test_no_text_is_too_odd(node, place, text):
+    """Node.run() fails where there is a traceback."""
+    node.take(place)
+    node.write(place, text.replace("DIR", node.folder))
+    for words in EVERYWHERE[place]:
+        done = node.run(words)
+        assert done.status in (0, 1), done
+
+
+def test_lines_of_a_log_that_are_odd(node):
+    """What is a line of ours is shown all the same."""
+    call = {"type": "a", "state": "create", "ms": 1, "status": 0, "answer": "", "stderr": ""}
+    good = {"time": 1, "stage": "gc", "container": "one", "from": "", "to": "", "outcome": "x"}
+    good.update(message="", notes=[], calls=[call], payload="{")
+    odd = {"time": "x", "stage": 1, "notes": "x", "calls": [1], "container": None, "payload": 1}
+    lines = [good, *({**good, key: value} for key, value in odd.items())]
+    lines += [{**good, "calls": [{**call, key: []}]} for key in call]
+    node.write(f"{RECORD}.log", "\n".join(map(json.dumps, lines)) + "\n")
+    assert len(node.run(f"log {STATE}").check().out.splitlines()) == 3
+    assert len(json.loads(node.run(f"log --json one {STATE}").check().out)) == 1
+
+
+def test_what_would_keep_root_busy(node):
+    """An expression, or a list, that would take minutes."""
+    hook = {"path": "/bin/true"}
+    other = {"version": "1.0.0", "hook": hook, "when": {}, "stages": ["poststop"]}
+    for pattern in ("(" * 400000, "a" * 900000, "(a+)+$" * 1000):
+        node.write("hooks.d/10-other.json", {**other, "when": {"commands": [pattern]}})
+        node.run(f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}")
+    node.write("hooks.d/10-other.json", {**other, "when": {"commands": ["a"] * 500000}})
+    done = node.run(f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}")
+    assert "10-other.json: cannot be read: more than 1048576 bytes" in done.out
+    node.write("conf/conf.json", {"plugins": [{}] * 1000000})
+    os.chown(node.path("conf/conf.json"), STRANGER, STRANGER)
+    assert len(node.run(DOCTOR).out) < 10000
 
 
 # A file of a stranger
