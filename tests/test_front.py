@@ -374,6 +374,13 @@ def test_other_stages_are_python_s(plain, stage):
     assert plain(stage, STATE)[2] == stage
 
 
+def test_in_a_user_namespace_python_decides(plain):
+    """Whose root may own / and everything else that sh can see; the records are elsewhere."""
+    plain.words = ["unshare", "--user", "--map-root-user", *plain.words]
+    for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+        assert plain(stage, STATE)[2] == stage
+
+
 def test_for_others_than_root_python_decides(plain):
     """They may not see what is there, and keep their records elsewhere."""
     os.chmod(plain.folder, 0o777)
