@@ -42,6 +42,7 @@ IMPORTED = (
     "nri_hook.cgroups.placement",
     "nri_hook.cgroups.plan",
     "nri_hook.cgroups.systemd",
+    "nri_hook.cgroups.view",
     "nri_hook.container",
     "nri_hook.creation",
     "nri_hook.deletion",
