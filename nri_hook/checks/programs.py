@@ -35,10 +35,8 @@ def check(is_hybrid: bool) -> Iterator[Finding]:
             "use runc, or boot with systemd.unified_cgroup_hierarchy=1",
         )
     podman = _find("podman")
-    if podman and podman_version():
-        yield Finding(OK, "engine", f"podman {podman_version()} at {podman}")
-    elif podman:
-        yield _not_run("engine", "podman") or _silent(podman)
+    if podman:
+        yield _not_run("engine", "podman") or _podman(podman)
     crio = _first_line("crio", "--version")
     if crio or engines.has_crio():
         what = f"CRI-O: {crio or 'its configuration, no program in $PATH'}"
@@ -73,7 +71,9 @@ def _not_run(check: str, name: str) -> Finding | None:
     return Finding(FAIL, check, f"{unsafe.what}, so it is not run", unsafe.mend)
 
 
-def _silent(podman: str) -> Finding:
+def _podman(podman: str) -> Finding:
+    if podman_version():
+        return Finding(OK, "engine", f"podman {podman_version()} at {podman}")
     what = f"{podman} does not even say its version"
     return Finding(FAIL, "engine", what, "podman --version, and mend what it complains about")
 

@@ -22,8 +22,9 @@ MENDS = {
     r"is frozen": "Thaw that cgroup, or have the plugin answer another one.",
     r": not found in ": "Put an executable of the plugin's name into one of these folders, or "
     "take its entry out of the configuration.",
-    r"may be written by others|belongs to uid": "Give it to root alone, file and folders: chown "
-    "root, chmod go-w.",
+    r"may be written by others|belongs to uid": "Look at it: others could have written it. If "
+    "it is somebody else's, put a copy that you trust in its place (install -o root -g root -m "
+    "0755 COPY PATH); chmod go-w what is open. `nri-hook doctor` has the commands.",
     r"plugin .*: Permission denied": "Make the plugin executable: chmod 755.",
     r"cannot be run: ": "Try to run it by hand: `PLUGIN invoke`. The interpreter of its first line "
     "may be missing.",
