@@ -37,6 +37,7 @@ def _run(args, out, err, environment):
     status = 70
     try:
         os.setsid()
+        signal.alarm(2 * SECONDS)  # where nobody is left to wait for it
         for fd, path in ((0, "/dev/null"), (1, out), (2, err)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), fd)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
