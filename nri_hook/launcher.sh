@@ -8,7 +8,7 @@
 
 # What bash may have been told by its environment.
 set +aefu
-unset -f [ command read true
+unset -f [ command false read shopt true
 for option in globskipdots nocasematch; do
   case ${BASHOPTS-} in
   *$option*) shopt -u $option 2>/dev/null ;;

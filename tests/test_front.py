@@ -288,6 +288,8 @@ def test_something_else_in_the_place_of_a_folder(front, what):
         os.mkdir(folder)
 
 
+# Every command of the launcher, and what is not one.
+FUNCTIONS = "[ can_list command exec false read return set shopt true unmatched unset".split()
 ENVIRONMENTS = {
     "nothing": {},
     "empty-path": {"PATH": ""},
@@ -299,7 +301,8 @@ ENVIRONMENTS = {
     "locale": {"LC_ALL": "C.UTF-8"},
     "posix": {"POSIXLY_CORRECT": "1"},
     "startup": {"ENV": "/startup", "BASH_ENV": "/startup"},
-    "functions": {f"BASH_FUNC_{name}%%": "() { return 0; }" for name in ("[", "cat", "read")},
+    "functions": {f"BASH_FUNC_{name}%%": "() { return 0; }" for name in FUNCTIONS},
+    "failing-functions": {f"BASH_FUNC_{name}%%": "() { return 1; }" for name in FUNCTIONS},
     "no-bash": {"BASH_VERSION": "5", "PWD": "/nothing", "OLDPWD": "x", "CDPATH": "/"},
 }
 
@@ -310,7 +313,7 @@ def test_no_environment_makes_it_miss_something(front, name):
     front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
     python = {"PATH": ENVIRONMENTS[name].get("PATH", "/usr/bin:/bin")}
     environment = {**ENVIRONMENTS[name], **python}
-    for stage in ("createRuntime", "precreate", "poststart", "poststop"):
+    for stage in ("createRuntime", "precreate", "poststart", "poststop", "other"):
         assert front(stage, STATE, environment=environment)[2] == stage
 
 

@@ -172,10 +172,10 @@ VARIABLES = {
         "globskipdots",
         "expand_aliases:execfail",
     ],
-    "BASH_FUNC_[%%": ["() { return 0; }", "() { return 1; }"],
-    "BASH_FUNC_can_list%%": ["() { return 0; }"],
-    "BASH_FUNC_cat%%": ["() { return 0; }"],
-    "BASH_FUNC_read%%": ["() { return 0; }"],
+    **{
+        f"BASH_FUNC_{name}%%": ["() { return 0; }", "() { return 1; }"]
+        for name in ("[", "can_list", "command", "false", "read", "true", "unset")
+    },
     "BASH_VERSION": ["5.2"],
     "GLOBIGNORE": ["*", "*.conf", "."],
     "IFS": ["/", ".", "a"],
