@@ -46,6 +46,20 @@ class Desk:
         os.mkdir(self.folder)
         self.write(CONFIG)
         self.process = subprocess.Popen(["sleep", "100"])
+        self.others = []
+
+    def keep_another(self):
+        """Have a record of another container: without any, sh ends poststart and poststop."""
+        self.others = ["another-00000000.json"]
+        os.makedirs(self.node.state_dir, 0o700)
+        with open(f"{self.node.state_dir}/{self.others[0]}", "w") as file:
+            file.write('{"id":"another"}\n')
+
+    def close(self):
+        for name in self.others:
+            os.unlink(f"{self.node.state_dir}/{name}")
+        self.process.kill()
+        self.process.wait()
 
     def write(self, config):
         with open(self.config, "wb") as file:
@@ -69,7 +83,7 @@ class Desk:
 
     def assert_untouched(self):
         assert self.node.calls() == []
-        assert self.node.left() == []
+        assert self.node.left() == self.others
 
 
 def what_failed(done, stage="createRuntime"):
@@ -88,8 +102,7 @@ def what_failed(done, stage="createRuntime"):
 def desk(scene, node):
     desk = Desk(scene, node)
     yield desk
-    desk.process.kill()
-    desk.process.wait()
+    desk.close()
 
 
 @pytest.fixture
@@ -146,6 +159,7 @@ def test_no_state(untouched, stdin, line):
 @pytest.mark.parametrize("name", ["empty", "half", "a-number"])
 def test_no_state_is_no_failure_of_a_container_that_runs_or_has_ended(untouched, stage, name):
     stdin, line = NO_STATES[name]
+    untouched.keep_another()
     assert untouched.refused(stdin, stage).startswith(line)
 
 
@@ -355,6 +369,14 @@ def test_without_a_configuration_no_input_is_looked_at(desk):
 
 
 @pytest.mark.hostonly  # for time
+@pytest.mark.parametrize("stage", ["poststart", "poststop"])
+def test_without_a_record_no_input_is_looked_at(untouched, stage):
+    for stdin in (b"", b"{", b"\xff\0", b"x" * 100_000):
+        done = untouched.node.hook(stage, stdin)
+        assert (done.status, done.text) == (0, "")
+
+
+@pytest.mark.hostonly  # for time
 def test_input_that_never_ends_is_not_waited_for_after_16_MB(untouched):
     with open("/dev/zero") as zeros:
         done = subprocess.run(
@@ -377,6 +399,8 @@ def assert_cuts_are_refused(desk, path, step):
     """Give what the sample was given to, without its end, of every length in steps."""
     data = path.read_bytes().rstrip()
     lengths = range(step, len(data), step)
+    if "poststop" in path.name:
+        desk.keep_another()
 
     def as_stdin(length):
         stage = "poststop" if "poststop" in path.name else "createRuntime"
