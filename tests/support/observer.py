@@ -31,12 +31,13 @@ class Observer:
         self._before = self._look()
 
     def changes(self):
-        """What is not as it was when the observer began, one line each. A service may have ended
-        meanwhile, and its cgroup with it; cgroups and units that have come since are no change."""
+        """What is not as it was when the observer began, one line each; cgroups and units that have
+        come since are no change. A control file may have gone with a service that has ended, or
+        with a controller that systemd has on only as long as a unit needs it."""
         now, found = self._look(), []
         for what, before in self._before.items():
-            ended = what.startswith("/") and not os.path.isdir(self._root + os.path.dirname(what))
-            if now.get(what) != before and not ended:
+            has_gone = what.startswith("/") and what not in now
+            if now.get(what) != before and not has_gone:
                 found.append(f"{what}: {before!r} became {now.get(what)!r}")
         for what in now.keys() - self._before.keys():
             if what.startswith("mount "):
