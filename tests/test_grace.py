@@ -54,6 +54,7 @@ print(held.renew(), flush=True)
 input()
 time.sleep(grace.PAUSE)
 print(held.renew(), flush=True)
+input()
 """
     argv = [sys.executable, "-c", script]
     hook = subprocess.Popen(argv, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
