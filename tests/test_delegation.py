@@ -15,6 +15,8 @@ from support.waiting import wait_until
 from test_adopt import Moved
 from test_left import Case
 
+pytestmark = pytest.mark.usefixtures("nsdelegate")
+
 MIB = 1 << 20
 FIRST_ID = 100000
 NATIVELY = "; place it natively: podman's precreate"
@@ -40,15 +42,6 @@ mkdir {OWN}/made && sh -c 'echo $$ >{OWN}/made/cgroup.procs' && echo entered
 rmdir {OWN}/made
 echo end; {LOOP}
 """
-
-
-@pytest.fixture(autouse=True)
-def _delegation():
-    """A runtime that mounts cgroup2 for a container without a cgroup namespace takes away these
-    options of systemd's, which are the filesystem's, and with them what protects the limits."""
-    if os.path.isdir("/run/systemd/system"):
-        options = "remount,nsdelegate,memory_recursiveprot"
-        subprocess.run(["mount", "-o", options, OWN], check=True)
 
 
 @pytest.fixture(params=[name for name in runtimes.binaries() if runtimes.ALL[name].version == 2])

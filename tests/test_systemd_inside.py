@@ -13,7 +13,7 @@ from support.commands import read
 from support.podman import Plain
 from support.waiting import is_alive, wait_until
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("nsdelegate")]
 
 MEMORY = 200 << 20
 # For the boot, in a busy guest.

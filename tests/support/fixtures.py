@@ -1,6 +1,7 @@
 """The fixtures: scene, folder, options, node, runtime, runc, log."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -57,6 +58,16 @@ def runc(scene):
     if runtimes.Runc.lacks():
         pytest.skip(runtimes.Runc.lacks())
     return scene.runtime("runc")
+
+
+@pytest.fixture
+def nsdelegate():
+    """Limits that the kernel protects from a container with a cgroup namespace, as systemd wants
+    it. A runtime that mounts cgroup2 for a container without one takes these options away, which
+    are those of the filesystem."""
+    if os.path.isdir("/run/systemd/system"):
+        options = "remount,nsdelegate,memory_recursiveprot"
+        subprocess.run(["mount", "-o", options, "/sys/fs/cgroup"], check=True)
 
 
 @pytest.fixture(scope="session")
