@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import tempfile
 
-APPLETS = "sh cat sleep echo true false ls mknod dd head stat id grep tail kill".split()
+APPLETS = (
+    "sh cat sleep echo true false ls mknod dd head stat id grep tail kill find mkdir rmdir tr"
+    " mount umount"
+).split()
 # Ends at once on TERM, which a shell as pid 1 would not.
 LOOP = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
 READY = ("sh", "-c", "echo ready")

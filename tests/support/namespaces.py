@@ -4,12 +4,14 @@ import subprocess
 
 
 class MountNamespace:
-    """Commands that begin with `prefix` run in it. setup: a shell script that makes its mounts."""
+    """Commands that begin with `prefix` run in it. setup: a shell script that makes its mounts.
+    base: the prefix of another one, of which it is a copy at first."""
 
-    def __init__(self, setup):
+    def __init__(self, setup, base=()):
+        words = ["unshare", "-m", "--propagation", "private", "sh", "-ec"]
         # cat ends with its stdin, so nothing stays behind even when pytest is killed.
         self.keeper = subprocess.Popen(
-            ["unshare", "-m", "--propagation", "private", "sh", "-ec", f"{setup}; echo; exec cat"],
+            [*base, *words, f"{setup}; echo; exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

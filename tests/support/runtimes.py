@@ -131,7 +131,8 @@ class Runtime:
 
     def close(self):
         """Delete what the test left."""
-        for id in list(self.ids):
+        # The last one first: podman keeps a container as long as another has joined it.
+        for id in reversed(self.ids[:]):
             self.delete(id)
 
     def _output(self, id):
