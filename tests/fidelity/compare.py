@@ -25,7 +25,9 @@ def compare(cell, native, moved):
     found = Comparison()
     entries = [entry for entry in known.DIFFERENCES if entry.applies(cell)]
     met = set()
-    for field in sorted({*native, *moved}):
+    # Of one that did not come to be there is nothing else to compare.
+    failed = native["begin"] != moved["begin"]
+    for field in ["begin"] if failed else sorted({*native, *moved}):
         pair = native.get(field), moved.get(field)
         if pair[0] == pair[1]:
             found.equal.append(field)
@@ -36,5 +38,6 @@ def compare(cell, native, moved):
         else:
             met.add(entry)
             found.explained[field] = (*pair, entry.why)
-    found.stale = [e.field for e in entries if e not in met and not e.varies]
+    if not failed:
+        found.stale = [e.field for e in entries if e not in met and not e.varies]
     return found

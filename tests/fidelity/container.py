@@ -2,11 +2,15 @@
 
 import os
 import re
+import shutil
 import time
 
 from support import cgroups
 from support.bundle import Bundle, make_rootfs
 from test_move import KMSG, NOTHING, rule
+
+from fidelity import remains
+from fidelity.kinds import CGROUPS, PLAIN, SYSTEMD
 
 MIB = 1 << 20
 SECONDS = 20
@@ -19,13 +23,24 @@ PROPERTIES = {
 # Of the names of scopes: where a container is to be, and where a moved one starts.
 PREFIX, START_PREFIX = "nri", "first"
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program.sh")
+INIT = "/usr/lib/systemd/systemd"
+# Nothing but the program is started, so that it is up in no time.
+SERVICE = """
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=@/bin/sh sh /program.sh %i tries
+OOMPolicy=continue
+StandardOutput=null
+StandardError=null
+"""
 
 
 class Container:
     """cell: where it belongs. role: "native" or "moved". id: its name for whoever starts it.
 
-    fields: what has been seen, see observe.py. parents: the cgroups or slices that it may be
-    below: the one it starts in, and the one where it is to be.
+    words: the command line of the program in it. pid: of its first process. parent: the cgroup or
+    slice that it is below. fields: what has been seen, see observe.py.
     """
 
     def __init__(self, cell, role, environment, stage):
@@ -33,11 +48,18 @@ class Container:
         self.role = role
         self.environment = environment
         self.stage = stage
-        self.id = f"{stage.name}-{cell.way}-{cell.pids}-{role}"
+        self.id = f"{stage.name}-{cell.name}-{role}"
         self.hook_id = self.id
         self.words = ["sh", "/program.sh", self.id]
+        if cell.kind is not PLAIN:
+            self.words.append("tries")
+        # On v1 podman gives it the machine's own hierarchy of systemd.
+        self.has_systemd = cell.kind is SYSTEMD and cell.version == 2
         self.pid = 0
-        self.parent = stage.target
+        # A native one is made where the moved one is to be in the end.
+        self.created_at = stage.start if role == "moved" or cell.left else stage.target
+        self.parent = self.created_at
+        self.rootfs = f"{stage.folder}/rootfs-{'systemd' if self.has_systemd else cell.kind.owner}"
         self.fields = {}
         self.fifos = {}
         # What whoever started it in the foreground has said.
@@ -48,23 +70,31 @@ class Container:
         return self.id
 
     def _bundle(self):
-        environment, stage = self.environment, self.stage
-        parent = stage.target if self.role == "native" else stage.start
-        prefix = PREFIX if self.role == "native" else START_PREFIX
-        path = environment.cgroups_path(parent, prefix, self.id)
-        if not os.path.isdir(stage.rootfs):
-            make_rootfs(stage.rootfs)
-            with open(PROGRAM) as file, open(f"{stage.rootfs}/program.sh", "w") as copy:
-                copy.write(file.read())
+        environment = self.environment
+        prefix = PREFIX if self.created_at == self.stage.target else START_PREFIX
+        path = environment.cgroups_path(self.created_at, prefix, self.id)
+        if not os.path.isdir(self.rootfs):
+            self._make_rootfs()
         for name in ("ticks", "go"):
-            fifo = f"{stage.rootfs}/{name}-{self.id}"
+            fifo = f"{self.rootfs}/{name}-{self.id}"
             os.mkfifo(fifo)
+            os.chown(fifo, self.cell.kind.owner, self.cell.kind.owner)
             # Open as long as it lives: what is written must wait for its reader.
             self.fifos[name] = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-        folder = f"{stage.folder}/{self.id}"
-        bundle = Bundle(folder, path, self.words, self._edit, stage.rootfs)
-        environment.dress(bundle, self.cell)
+        words = [INIT, f"--unit=program@{self.id}.service"] if self.has_systemd else self.words
+        folder = f"{self.stage.folder}/{self.id}"
+        bundle = Bundle(folder, path, words, self._edit, self.rootfs)
+        environment.dress(bundle, self)
         return bundle
+
+    def _make_rootfs(self):
+        if self.has_systemd:
+            make_debian(self.rootfs)
+        else:
+            make_rootfs(self.rootfs)
+        shutil.copy(PROGRAM, f"{self.rootfs}/program.sh")
+        for folder, _, _ in os.walk(self.rootfs):
+            os.chown(folder, self.cell.kind.owner, self.cell.kind.owner)
 
     def _edit(self, config):
         cell, linux = self.cell, config["linux"]
@@ -77,10 +107,12 @@ class Container:
         config.setdefault("annotations", {}).update(PROPERTIES)
         for names in config["process"]["capabilities"].values():
             names.append("CAP_MKNOD")
-        config["mounts"] = [m for m in config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
-        options = ["nosuid", "noexec", "nodev", "relatime", *([] if cell.writable else ["ro"])]
+        config["mounts"] = [m for m in config["mounts"] if m["destination"] != CGROUPS]
+        options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
         mount = {"type": "cgroup", "source": "cgroup", "options": options}
-        config["mounts"].append({"destination": "/sys/fs/cgroup", **mount})
+        config["mounts"].append({"destination": CGROUPS, **mount})
+        for edit in cell.kind.edits:
+            edit(config)
 
     # where it is
 
@@ -88,6 +120,8 @@ class Container:
         """Hierarchy -> folder, those that its runtime manages."""
         mounts = self.environment.hierarchies()
         found = cgroups.membership(self.pid)
+        if self.has_systemd:  # which has gone below, so as to make others there
+            found = {name: path.removesuffix("/init.scope") for name, path in found.items()}
         return {name: mount + found[name] for name, mount in mounts.items() if name in found}
 
     def scope(self, folder):
@@ -111,12 +145,19 @@ class Container:
         """Whether its cgroups are below that one."""
         return all(f"/{parent.lstrip('/')}/" in folder for folder in self.folders().values())
 
-    def settle(self, state):
-        """Take from the runtime's state who it is, and note where it is."""
+    def settle(self, state, reason):
+        """Take from the runtime's state who it is, and note where it is. reason: why it was left,
+        by the hook."""
         self.pid, self.hook_id = state["pid"], state["id"]
-        if self.is_at(self.stage.start):
-            self.parent = self.stage.start
-        self.fields["place"] = "as asked" if self.parent == self.stage.target else "as before"
+        places = [p for p in (self.stage.start, self.stage.target) if self.is_at(p)]
+        assert places, f"{self} is in none of its places, but at {self.folders()}"
+        (self.parent,) = places
+        as_asked = self.role == "native" or self.parent == self.stage.target
+        self.fields["place"] = "as asked" if as_asked else f"left: {self.normal(reason)}"
+
+    def program(self):
+        """The pid of the program in it."""
+        return min(remains.processes(self.words)) if self.has_systemd else self.pid
 
     def normal(self, text):
         """A text without what is this container's alone."""
@@ -136,7 +177,7 @@ class Container:
 
     def when_reported(self, is_alive):
         """The report, once it is whole."""
-        path = f"{self.stage.rootfs}/report-{self.id}"
+        path = f"{self.rootfs}/report-{self.id}"
         deadline = time.monotonic() + SECONDS
         while True:
             text = cgroups.read(path) if os.path.exists(path) else ""
@@ -157,7 +198,7 @@ class Container:
 
     def counted(self):
         """How far it has counted."""
-        return os.path.getsize(f"{self.stage.rootfs}/count-{self.id}")
+        return os.path.getsize(f"{self.rootfs}/count-{self.id}")
 
     def let_go(self):
         """Have its exec end."""
@@ -166,6 +207,19 @@ class Container:
     def close(self):
         for fd in self.fifos.values():
             os.close(fd)
+
+
+def make_debian(folder):
+    """A root filesystem with this machine's /usr, which is to be mounted there."""
+    for name in ("dev", "etc/systemd/system", "proc", "run", "sys", "tmp", "usr", "var"):
+        os.makedirs(f"{folder}/{name}", 0o755)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        os.symlink(f"usr/{name}", f"{folder}/{name}")
+    with open(f"{folder}/etc/systemd/system/program@.service", "w") as file:
+        file.write(SERVICE)
+    # A first boot would look at every unit file.
+    with open(f"{folder}/etc/machine-id", "w") as file:
+        file.write("0123456789abcdef0123456789abcdef\n")
 
 
 def sections(text):

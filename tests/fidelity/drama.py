@@ -11,10 +11,13 @@ import time
 
 from support import cgroups
 from support.commands import read
+from support.observer import Observer
 
 from fidelity import environments, observe, remains
 from fidelity.container import MIB, Container, sections
 from fidelity.environments import said
+from fidelity.kinds import JOINED
+from fidelity.stage import Stage
 
 ROLES = ("native", "moved")
 UPDATED = 32 * MIB
@@ -25,29 +28,6 @@ MOMENT = 0.4
 PATIENCE = 30
 
 
-class Stage:
-    """Where it is played. start, target: the parents, cgroups or slices, from and to which
-    containers are moved. rootfs: of all of them."""
-
-    def __init__(self, scene, environment):
-        self.name = scene.name
-        self.folder = scene.folder
-        self.rootfs = f"{scene.folder}/rootfs"
-        self.slices = environment.manager == "systemd"
-        if self.slices:
-            self.start, self.target = (f"{scene.name}-{n}.slice" for n in ("start", "qos"))
-            subprocess.run(["systemctl", "start", self.start, self.target], check=True)
-        else:
-            self.start, self.target = (f"{scene.cgroup}-{n}" for n in ("start", "qos"))
-            scene.parent(self.start)
-            scene.parent(self.target)
-
-    def close(self):
-        if self.slices:
-            top = f"{self.name.split('-')[0]}.slice"
-            subprocess.run(["systemctl", "stop", top], check=True)
-
-
 def play(scene, name, cells):
     """Cell -> {"native": fields, "moved": fields}."""
     environment = environments.make(name, scene)
@@ -56,9 +36,12 @@ def play(scene, name, cells):
     plugin = node.plugin("mover")
     plugin.play({"create": {"result": {"cgroupsPath": environment.answer(stage.target)}}})
     node.configure(plugin)
+    observers = [Observer(pid) for pid in environment.witnesses()]
+    drama = Drama(environment, stage, node)
     try:
-        drama = Drama(environment, stage, node)
         drama.perform(cells)
+        changes = [change for observer in observers for change in observer.changes()]
+        assert not changes, "changed on the node:\n" + "\n".join(changes)
     finally:
         drama.close()
         environment.close()
@@ -78,14 +61,16 @@ class Drama:
         self.shells = {}
 
     def perform(self, cells):
-        for role in ROLES:
-            for cell in cells:
-                self.containers.append(self._begun(cell, role))
+        joining = [cell for cell in cells if cell.kind is JOINED]
+        self._begin_all([cell for cell in cells if cell not in joining])
         unstarted = self._of("unstarted")
         self._look_at_created([*self._of("create"), *unstarted])
         self._delete(unstarted, force=True)
-        self.running = [c for c in self.containers if c.cell.way != "unstarted"]
+        self.stage.delegate()
         self._start(self._of("create"))
+        # Only now: podman would start the others for them.
+        self._begin_all(joining)
+        self.running = [c for way in ("create", "detached", "foreground") for c in self._of(way)]
         self._look()
         for container in self.running:
             self._exec("exec", container)
@@ -94,8 +79,8 @@ class Drama:
         if self.stage.slices:
             self._reload()
         self._use_up_memory()
-        self._kill(self._of("create"))
         self._delete(self._of("detached"), force=True)
+        self._kill(self._of("create"))
         self._let_end(self._of("foreground"))
 
     def close(self):
@@ -106,7 +91,8 @@ class Drama:
             container.close()
 
     def _of(self, way):
-        return [c for c in self.containers if c.cell.way == way]
+        """Those that have begun in this way."""
+        return [c for c in self.containers if c.cell.way == way and c.fields["begin"] == 0]
 
     def _note(self, field, outcomes):
         """Write down what came of one command for each of some containers."""
@@ -118,18 +104,26 @@ class Drama:
 
     # the acts
 
-    def _begun(self, cell, role):
-        container = Container(cell, role, self.environment, self.stage)
+    def _begin_all(self, cells):
+        for role in ROLES:
+            for cell in cells:
+                self._begin(Container(cell, role, self.environment, self.stage))
+
+    def _begin(self, container):
         environment = self.environment
-        if role == "moved":
+        self.containers.append(container)
+        if container.role == "moved":
             environment.install(self.node, container.bundle)
-        if cell.way == "foreground":
-            self._in_background(container)
-        elif cell.way == "detached":
-            environment.run(container.id, container.bundle).check()
         else:
-            environment.create(container.id, container.bundle).check()
-        return container
+            environment.do_without_hooks()
+        container.fields["begin"] = 0
+        if container.cell.way == "foreground":
+            self._in_background(container)
+            return
+        begin = environment.run if container.cell.way == "detached" else environment.create
+        container.fields["begin"] = said(begin(container.id, container.bundle), container)
+        if container.fields["begin"] != 0:
+            environment.delete(container.id)
 
     def _in_background(self, container):
         self.environment.ids.append(container.id)
@@ -154,9 +148,7 @@ class Drama:
         make all that follows differ: there it is for those only that are never started."""
         if not containers:
             return
-        for container, state in self.environment.states(containers).items():
-            container.settle(state)
-            self._state("created.state", container, state)
+        self._settle("created.state", containers)
         for container in containers:
             self._processes("created.ps", container, {"init": container.pid})
             unstarted = container.cell.way == "unstarted"
@@ -178,9 +170,7 @@ class Drama:
                 done.check()
 
     def _look(self):
-        for container, state in self.environment.states(self.running).items():
-            container.settle(state)
-            self._state("state", container, state)
+        self._settle("state", self.running)
         self._see_adopted()
         for container in self.running:
             container.fields.update(observe.inside(container))
@@ -188,6 +178,14 @@ class Drama:
         if self.stage.slices:
             for container, fields in observe.units(self.running).items():
                 container.fields.update(fields)
+
+    def _settle(self, field, containers):
+        """Look where they are, and what the runtime says of them."""
+        reasons = {d["id"]: d["reason"] for d in self.node.records().values()}
+        for container, state in self.environment.states(containers).items():
+            assert state["pid"], f"{container} has ended"
+            container.settle(state, reasons.get(state["id"], ""))
+            self._state(field, container, state)
 
     def _see_adopted(self):
         """poststart comes when the container runs already, and in a busy guest it takes a while."""
@@ -284,12 +282,12 @@ class Drama:
         """A process of the container grows until the kernel ends it."""
         if "memory" not in self.environment.controllers():
             return
-        watched = self._of("detached") if self.environment.kind == "runc" else []
+        watched = [c for c in self._of("detached") if c.cell.runtime == "runc"]
         watched = [] if self.environment.engine else watched
         for container in watched:
             self._watch_events(container)
         for container in self.running:
-            os.kill(container.pid, signal.SIGUSR1)
+            os.kill(container.program(), signal.SIGUSR1)
         for container in self.running:
             killed = _until(lambda c=container: _oom_kills(c) > 0, SECONDS)
             container.fields["oom.counted"] = killed

@@ -1,5 +1,6 @@
 """The environments of the table: a runtime with a cgroup manager, and more verbs for it."""
 
+import functools
 import json
 import os
 import platform
@@ -8,8 +9,11 @@ import subprocess
 import time
 
 from support import cgroups, runtimes
+from support.commands import run
+from support.namespaces import MountNamespace
 
 from fidelity.container import PREFIX, disk
+from fidelity.kinds import JOINED
 
 HAS_SYSTEMD = os.path.isdir("/run/systemd/system") and cgroups.pure_v2()
 MANAGERS = ("cgroupfs", "systemd") if HAS_SYSTEMD else ("cgroupfs",)
@@ -56,11 +60,6 @@ class Binary(Common):
     def command(self):
         return [*super().command(), *(["--systemd-cgroup"] if self.manager == "systemd" else [])]
 
-    @property
-    def kind(self):
-        """The runtime that makes the container."""
-        return self.binary
-
     def cgroups_path(self, parent, prefix, id):
         """The cgroupsPath of a container of that parent, a path or a slice."""
         return f"{parent}:{prefix}:{id}" if self.manager == "systemd" else f"{parent}/{id}"
@@ -69,8 +68,34 @@ class Binary(Common):
         """What a plugin says to have a container below that parent; {id} is filled in."""
         return self.cgroups_path(parent, PREFIX, "{id}")
 
-    def dress(self, bundle, cell):
-        """Have a bundle of a cell go to this environment."""
+    def dress(self, bundle, container):
+        """Have the bundle of a container go to this environment."""
+
+    def do_without_hooks(self):
+        """Have none called for what begins now: they are in a bundle, or not."""
+
+    def create(self, id, bundle):
+        if not any(mount["type"] == "bind" for mount in bundle.config["mounts"]):
+            return super().create(id, bundle)
+        self.ids.append(id)
+        words = [*self.apart.prefix, *self.command(), "create", "--bundle", bundle.folder, id]
+        return run(words, self._output(id), cwd=self.folder)
+
+    @functools.cached_property
+    def apart(self):
+        """Where a container with mounts of the machine's is created: a mount namespace whose
+        mounts are shared as systemd has them, but with none of the machine itself, whose cgroups
+        it could take away otherwise."""
+        return MountNamespace("mount --make-rshared /", self.prefix)
+
+    def witnesses(self):
+        """Processes in the mount namespaces that could be harmed."""
+        return [os.getpid(), self.apart.keeper.pid]
+
+    def close(self):
+        super().close()
+        if "apart" in vars(self):
+            self.apart.close()
 
     def foreground_words(self, id, bundle):
         return [*self.prefix, *self.command(), "run", "--bundle", bundle.folder, id]
@@ -129,10 +154,6 @@ class Engine(Common):
         super().__init__(folder)
         self.flags = {}
 
-    @property
-    def kind(self):
-        return self.oci_runtime
-
     def command(self):
         words = super().command()
         words[words.index("--cgroup-manager") + 1] = self.manager
@@ -146,14 +167,23 @@ class Engine(Common):
             return f"{parent}:libpod:{{id}}"
         return f"{parent}/libpod-{{id}}"
 
-    def dress(self, bundle, cell):
+    def dress(self, bundle, container):
+        cell = container.cell
         flags = ["--cap-add", "MKNOD", "--memory-reservation", str(24 << 20)]
-        flags += ["--cgroupns", "private" if cell.cgroup_namespace else "host"]
+        if cell.kind is not JOINED:
+            flags += ["--cgroupns", "private" if cell.cgroup_namespace else "host"]
         if disk():
             flags += ["--device-read-bps", f"/dev/{disk()}:99mb"]
         if cell.pids == "shared":
             flags += ["--pid", "host"]
+        if container.has_systemd:
+            flags += ["--volume", "/usr:/usr:ro"]
+        plain = f"{container.stage.name}-create-private-{container.role}"
+        flags += [flag.format(plain=plain) for flag in cell.kind.flags]
         self.flags[bundle.folder] = flags
+
+    def do_without_hooks(self):
+        self.hooks_dir = f"{self.folder}/no-hooks"
 
     def _flags(self, id, bundle):
         return [*self.flags[bundle.folder], *super()._flags(id, bundle)]
@@ -193,19 +223,21 @@ class Engine(Common):
         return self.call(*words, out=f"{self.folder}/{container.id}.update")
 
     def processes(self, container):
-        # In the host's own pid namespace podman knows no hpid but ?.
+        # In the host's own pid namespace podman knows no hpid but ?, in one with systemd some.
         column = "hpid" if container.cell.pids == "private" else "pid"
         done = self.call("top", container.id, column, out=f"{self.folder}/{container.id}.top")
-        try:
-            return [int(line) for line in done.out.splitlines()[1:]]
-        except ValueError:
+        if done.status != 0:
             return f"status {done.status}: {done.text}"
+        return [int(line) for line in done.out.splitlines() if line.isdigit()]
 
     def exec_words(self, container):
         return [*self.prefix, *self.command(), "exec", container.id]
 
     def known_dirs(self):
         return []
+
+    def witnesses(self):
+        return [os.getpid()]
 
     def _all(self, verb, containers):
         done = self._call([verb], containers)
@@ -247,13 +279,14 @@ def versions():
     return {
         "kernel": os.uname().release,
         "cgroups": "v2" if cgroups.pure_v2() else "v1 (hybrid)",
-        "systemd": _version("systemctl") if "systemd" in MANAGERS else "",
-        **{name: _version(name) for name in ("runc", "crun", "podman")},
+        "systemd": version("systemctl") if "systemd" in MANAGERS else "",
+        **{name: version(name) for name in ("runc", "crun", "podman")},
         "Python": platform.python_version(),
     }
 
 
-def _version(command):
+@functools.cache
+def version(command):
     done = subprocess.run([command, "--version"], stdout=subprocess.PIPE, text=True)
     return re.search(r"\d[\w.+~-]*", done.stdout)[0] if done.returncode == 0 else ""
 

@@ -2,6 +2,8 @@
 
 import re
 
+from fidelity.kinds import JOINED
+
 
 class Difference:
     """field: a pattern for its name. why: the cause. where: whether it is there in a cell. native,
@@ -24,11 +26,7 @@ class Difference:
 
 
 def is_moved(cell):
-    return not is_left(cell)
-
-
-def is_left(cell):
-    return cell.way == "foreground" and cell.pids == "shared" and not cell.engine
+    return not cell.left
 
 
 def is_started(cell):
@@ -47,8 +45,16 @@ def has_unit(cell):
     return has_scope(cell) and is_started(cell)
 
 
+def has_view(cell):
+    return has_namespace(cell) and cell.kind.sees_own
+
+
+def is_covered(cell):
+    return has_namespace(cell) and not cell.kind.sees_own and cell.kind is not JOINED
+
+
 def is_untold(cell):
-    return cell.way in ("create", "unstarted") and cell.kind == "crun"
+    return cell.way in ("create", "unstarted") and cell.runtime == "crun" and is_moved(cell)
 
 
 def is_misled(cell):
@@ -83,18 +89,61 @@ DIFFERENCES = [
         "A foreground `run` keeps the cgroup in memory by which it ends the processes of a "
         "container whose pid namespace is not its own. It is left where the runtime put it, and "
         "is compared there.",
-        is_left,
+        lambda cell: cell.in_memory,
         native="as asked",
-        moved="as before",
+        moved="left: a foreground .*",
     ),
     Difference(
-        "(inside|exec).cgroup .*", NAMESPACE, has_namespace, native="/(container)?", moved=ABOVE
+        "place",
+        "A container on v2 that can write to its cgroup mount, or has CAP_SYS_ADMIN to mount one, "
+        "is kept from its own limits only in the root of its cgroup namespace. A live move would "
+        "take it out of that root. It is left where the runtime put it, and is compared there.",
+        lambda cell: cell.could_lift_its_limits,
+        native="as asked",
+        moved="left: (it may have CAP_SYS_ADMIN|the cgroups at .* are writable for it), .*",
     ),
-    Difference("inside.root of .*", NAMESPACE, has_namespace, native="/", moved=ABOVE),
+    Difference(
+        "begin",
+        "Under systemd no container can join the cgroup namespace of one that was moved: its root, "
+        "the old cgroup, is gone with the old scope.",
+        lambda cell: cell.kind is JOINED and has_scope(cell),
+        native="0",
+        moved=".*[Nn]o such file or directory.*",
+    ),
+    Difference(
+        r"inside\./sys/fs/cgroup(/memory)?/memory\.(max|limit_in_bytes)",
+        "A container that joins the cgroup namespace of another one sees the limits of that one. "
+        "If that one was moved, it sees the old cgroup, with the limits from before any update.",
+        lambda cell: cell.kind is JOINED and not has_scope(cell),
+        native=r"\d+",
+        moved=r"\d+",
+        varies="crun, whose update between create and start goes by the old cgroup",
+    ),
+    Difference(
+        "(inside|exec).cgroup .*",
+        NAMESPACE,
+        has_namespace,
+        native=r"/(container)?|(/\.\.)+/libpod-ID",
+        moved=ABOVE,
+    ),
+    # On v1 podman's --systemd=always has that of all cgroups over one of them.
+    Difference(
+        "inside.root of .*",
+        NAMESPACE,
+        has_view,
+        native=r"/(; (/\.\.)+)?",
+        moved=ABOVE + r"(; (/\.\.)+)?",
+    ),
+    Difference(
+        "inside.* joined/.*",
+        "If all cgroups of the node are mounted over its own, a program that joins the two finds "
+        "the root of all, and in a moved container its own cgroup.",
+        is_covered,
+    ),
     Difference(
         "created.exec.cgroup .*",
         NAMESPACE,
-        lambda cell: cell.way == "unstarted" and cell.kind == "runc" and not cell.engine,
+        lambda cell: cell.way == "unstarted" and cell.runtime == "runc" and not cell.engine,
         native="/",
         moved=ABOVE,
     ),
@@ -125,7 +174,7 @@ DIFFERENCES = [
     Difference(
         "left",
         RACE,
-        lambda cell: cell.pids == "shared" and cell.kind == "runc" and is_moved(cell),
+        lambda cell: cell.pids == "shared" and cell.runtime == "runc" and is_moved(cell),
         native=r"\S+ cgroup \S+/(libpod-)?ID",
         moved="nothing",
         varies="a race",
@@ -133,7 +182,7 @@ DIFFERENCES = [
     Difference(
         "left",
         RACE,
-        lambda cell: cell.kind == "runc" and is_left(cell),
+        lambda cell: cell.runtime == "runc" and cell.in_memory,
         native=r"nothing|\S+ cgroup \S+/ID",
         moved=r"nothing|\S+ cgroup \S+/ID",
         varies="a race",
@@ -141,7 +190,7 @@ DIFFERENCES = [
     Difference(
         "(created.|ended.)?state.cgroup-parent",
         "`podman inspect` repeats here what it was asked for with --cgroup-parent.",
-        lambda cell: cell.engine,
+        lambda cell: cell.engine and is_moved(cell),
         native="PARENT",
         moved=".*-start(.slice)?",
     ),
@@ -158,7 +207,7 @@ DIFFERENCES = [
         "inside.mount .*",
         "crun 1.28 takes relatime for nosymfollow where it makes a mount read-only after the "
         "hooks. There are no links in a cgroup that could be followed.",
-        lambda cell: is_moved(cell) and cell.kind == "crun" and not cell.writable,
+        lambda cell: is_moved(cell) and cell.runtime == "crun",
         native=".*,nosymfollow.*",
         moved="((?!nosymfollow).)*",
         varies="crun",
@@ -167,7 +216,7 @@ DIFFERENCES = [
         "ended.state.oom-killed",
         "conmon learns of a kill from memory.events, which systemd removes with the scope: whoever "
         "is first.",
-        lambda cell: has_unit(cell) and cell.engine,
+        lambda cell: cell.manager == "systemd" and cell.engine and is_started(cell),
         native="True|False",
         moved="True|False",
         varies="a race",
@@ -189,12 +238,12 @@ DIFFERENCES = [
         "unit.DropInPaths",
         "runc sets limits one by one after it has started its scope, for which systemd writes "
         "drop-in files; ours is started with them. The limits are the same.",
-        lambda cell: has_unit(cell) and cell.kind == "runc",
+        lambda cell: has_unit(cell) and cell.runtime == "runc",
     ),
     Difference(
         "unit.NeedDaemonReload",
         "systemd 252 thinks so of a scope with drop-in files.",
-        lambda cell: has_unit(cell) and cell.kind == "runc",
+        lambda cell: has_unit(cell) and cell.runtime == "runc",
         native="yes",
         moved="no",
         varies="systemd",
@@ -203,7 +252,7 @@ DIFFERENCES = [
         "unit.IO(Read|Write)(Bandwidth|IOPS)Max",
         "runc writes io.max into the file only. The scope has the limit as a property too, so that "
         "nothing that systemd does takes it back.",
-        lambda cell: has_unit(cell) and cell.kind == "runc",
+        lambda cell: has_unit(cell) and cell.runtime == "runc",
         native="None",
     ),
 ]

@@ -87,8 +87,7 @@ def units(containers):
             name, _, value = line.partition("=")
             if not UNIT_COUNTERS.fullmatch(name):
                 # A list is a line for each of its items.
-                field, value = f"unit.{name}", container.normal(value)
-                fields[field] = f"{fields[field]}, {value}" if field in fields else value
+                _append(fields, f"unit.{name}", container.normal(value))
     return found
 
 
@@ -106,20 +105,37 @@ def inside(container):
     for line in report["cgroup"]:
         _, name, path = line.split(":", 2)
         found[f"inside.cgroup {name or 'v2'}"] = container.normal(path)
-    for line in report["mounts"]:
+    for line in _from_below(report["mounts"]):
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         root, mount, options = fields[3:6]
         kinds = sorted(tag.partition(":")[0] for tag in fields[6:])
         kind, _, super_options = after.split(" ", 2)
-        found[f"inside.mount {mount}"] = " ".join([options, *kinds, kind, super_options])
-        found[f"inside.root of {mount}"] = container.normal(root)
+        _append(found, f"inside.mount {mount}", " ".join([options, *kinds, kind, super_options]))
+        _append(found, f"inside.root of {mount}", container.normal(root))
         found.update(_limits(container, mount))
         found.update(_joined(container, mount, root, kind, super_options, report["cgroup"]))
     for line in report["devices"]:
         device, _, outcome = line.partition(" ")
         found[f"devices.{device}"] = outcome
+    for line in report.get("tries", []):
+        what, _, outcome = line.partition(" = ")
+        found[f"tries.{what}"] = container.normal(outcome)
     return found
+
+
+def _from_below(lines):
+    """Lines of mountinfo, those of covered mounts before those that cover them."""
+    parents = dict(line.split(" ")[:2] for line in lines)
+
+    def depth(id):
+        return 1 + depth(parents[id]) if id in parents else 0
+
+    return sorted(lines, key=lambda line: depth(line.split(" ")[0]))
+
+
+def _append(fields, name, value):
+    fields[name] = f"{fields[name]}; {value}" if name in fields else value
 
 
 def _limits(container, mount):

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write docs/fidelity.md from the results of the last whole run (`make fidelity`)."""
 
 import collections
@@ -6,6 +5,8 @@ import json
 import os
 import re
 import sys
+
+from fidelity.kinds import ENGINE_KINDS, KINDS, PLAIN
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -26,7 +27,10 @@ INTRO = """\
 
 A container that was moved, beside one that its runtime created at the same place. Both go through
 the same, from create to delete, and all that can be seen of them must be equal, or stand in a list
-of differences with its cause (`tests/fidelity/known.py`); anything else fails the test.
+of differences with its cause (`tests/fidelity/known.py`); anything else fails the test. A
+container that cannot be moved alive is left: it is beside one that was created where it starts.
+What the node itself has, its mounts, the limits of other cgroups and its units, must be the same
+in the end as before.
 
 This page is written by `make fidelity` from what that run has seen. No cell is typed by hand.
 systemd's cgroup manager on v1 is not in it: a container stays where it is there
@@ -36,14 +40,23 @@ systemd's cgroup manager on v1 is not in it: a container stays where it is there
 LEGEND = """\
 Each cell: how many fields are equal and, in brackets, the differences below that there are. Each
 way is gone with a pid namespace of its own and with the host's; where that makes a difference
-there are two results, in this order. `create, start` has a cgroup namespace and a cgroup mount
-that is read-only, `run -d` no cgroup namespace, the foreground `run` a cgroup namespace and a mount
-that can be written (under podman it is read-only always). The last column is of a container that
+there are two results, in this order. `create, start` and the foreground `run` have a cgroup
+namespace, `run -d` has none; the cgroup mount is read-only. The last column is of a container that
 was never started.
 """
 
+KINDS_LEGEND = """\
+With a cgroup namespace and a pid namespace of its own. `rw`: the cgroup mount can be written.
+`/sys, shared` and `/sys/fs, ro`: those of the node, bound over the cgroup mount as a hostPath is,
+the one with `rshared`, the other with read-only cgroups; with a user namespace and the node's
+network it is CRI-O that binds `/sys` so. On v2 the first process of `--systemd=always` is systemd;
+`--cgroupns=container:` joins the container of `create, start`. All but the plain ones try to lift
+their limits, as things are, after a remount and in a mount of their own. *left*: it was not moved.
+"""
+
 GROUPS = {
-    "place": "whether it is where it was asked for",
+    "begin": "whether it is created at all",
+    "place": "whether it is where it was asked for, and why it was left",
     "membership": "the cgroup of its process in each hierarchy",
     "settings": "the text of each file in its cgroup, but for counters",
     "owner": "owner and mode of its folder and of each file in it",
@@ -51,6 +64,8 @@ GROUPS = {
     "unit": "all properties of its scope, but for times and counters",
     "inside": "what it finds itself: /proc/self/cgroup, its cgroup mounts with flags and "
     "propagation, the limits there, whether it can write there",
+    "tries": "whether it can write its limits and go into a cgroup below, as things are, after a "
+    "remount and in a mount of its own",
     "exec": "where `exec` goes, what it finds there, which devices open",
     "state": "`state`, or `podman inspect`",
     "pause": "whether the status is paused and a counter stands still",
@@ -74,6 +89,12 @@ def main():
     notes = number(documents)
     lines = [INTRO, sum_of(documents, notes), "", "## Versions\n", *versions(documents)]
     lines += ["", "## The table\n", LEGEND, *table(documents, notes)]
+    lines += ["", "## Kinds of containers\n", KINDS_LEGEND]
+    lines += [
+        *kinds_table(documents, notes, KINDS),
+        "",
+        *kinds_table(documents, notes, ENGINE_KINDS),
+    ]
     lines += ["", "## What differs and why\n", *differences(documents, notes)]
     lines += ["", "## What is compared\n", *groups(documents)]
     with open(PAGE, "w") as file:
@@ -88,7 +109,8 @@ def load(name):
         document = json.load(file)
     for cell in document["cells"]:
         if cell["unexplained"] or cell["stale"]:
-            sys.exit(f"{path}: {cell['environment']} {cell['way']} {cell['pids']} has failed")
+            name = " ".join(cell[key] for key in ("environment", "kind", "way", "pids"))
+            sys.exit(f"{path}: {name} has failed")
     return document
 
 
@@ -122,16 +144,36 @@ def sum_of(documents, notes):
 
 
 def table(documents, notes):
-    yield f"| Debian | runtime | cgroups | {' | '.join(WAYS.values())} |"
-    yield "|" + "---|" * (len(WAYS) + 3)
+    yield from header(WAYS.values())
+    for row, cells in rows(documents):
+        found = {(cell["way"], cell["pids"]): cell for cell in cells if cell["kind"] == PLAIN.name}
+        yield f"{row} | {' | '.join(both(found, way, notes) for way in WAYS)} |"
+
+
+def kinds_table(documents, notes, kinds):
+    """Of those environments that have containers of these kinds."""
+    yield from header(kind.title for kind in kinds)
+    for row, cells in rows(documents):
+        found = {cell["kind"]: text(cell, notes) for cell in cells}
+        if kinds[0].name in found:
+            yield f"{row} | {' | '.join(found.get(kind.name, '-') for kind in kinds)} |"
+
+
+def header(titles):
+    titles = ["Debian", "runtime", "cgroups", *titles]
+    yield f"| {' | '.join(titles)} |"
+    yield "|" + "---|" * len(titles)
+
+
+def rows(documents):
+    """(the first fields of a row, the cells) of each environment."""
     for document in documents:
-        rows = collections.defaultdict(dict)
+        found = collections.defaultdict(list)
         for cell in document["cells"]:
-            rows[cell["environment"]][cell["way"], cell["pids"]] = cell
-        for environment, cells in rows.items():
+            found[cell["environment"]].append(cell)
+        for environment, cells in found.items():
             runtime, cgroups = described(environment, document["versions"])
-            values = [both(cells, way, notes) for way in WAYS]
-            yield f"| {document['suite']} | {runtime} | {cgroups} | {' | '.join(values)} |"
+            yield f"| {document['suite']} | {runtime} | {cgroups}", cells
 
 
 def described(environment, versions):
@@ -152,7 +194,8 @@ def both(cells, way, notes):
 
 def text(cell, notes):
     numbers = sorted({notes[why] for _, _, why in cell["explained"].values()})
-    return f"{len(cell['equal'])}" + (f" ({', '.join(map(str, numbers))})" if numbers else "")
+    count = f"{'*left* ' if cell['left'] else ''}{len(cell['equal'])}"
+    return count + (f" ({', '.join(map(str, numbers))})" if numbers else "")
 
 
 def differences(documents, notes):

@@ -24,6 +24,8 @@ class Results:
                 "environment": cell.environment,
                 "way": cell.way,
                 "pids": cell.pids,
+                "kind": cell.kind.name,
+                "left": cell.left,
                 "equal": comparison.equal,
                 "explained": comparison.explained,
                 "unexplained": comparison.unexplained,

@@ -29,7 +29,10 @@ class Plays:
             found = drama.play(scene, environment, wanted)
         except Exception as error:
             found = error
-        left = scene.close()
+        try:
+            left = scene.close()
+        except OSError as error:
+            left = [str(error)]
         if left and not isinstance(found, Exception):
             found = AssertionError("left behind:\n" + "\n".join(left))
         return found
