@@ -36,7 +36,7 @@ class Results:
     def write(self):
         """Of a whole table, or of a part under another name."""
         wanted = [cell for name in environments.names() for cell in cells.cells(name)]
-        whole = cells.ALL and len(self.cells) == len(wanted)
+        whole = cells.WHOLE if len(self.cells) == len(wanted) else ""
         machine, suite = machine_and_suite()
         document = {
             "machine": machine,
@@ -45,7 +45,7 @@ class Results:
             "cells": self.cells,
         }
         os.makedirs(FOLDER, exist_ok=True)
-        name = f"{machine}-{suite}{'' if whole else '-part'}.json"
+        name = f"{machine}-{suite}-{whole or 'part'}.json"
         with open(f"{FOLDER}/{name}", "w") as file:
             json.dump(document, file, indent=1)
 
