@@ -152,9 +152,13 @@ def test_what_root_looks_at(deep):
     for id in ("deep", "flat"):
         deep.runtime.kill(id).check()
         wait_until(lambda id=id: deep.runtime.status(id) == "stopped")
-    # Of 3000 the runtime cannot remove any.
+    # Of 3000 the runtime cannot remove any: runc 1.1 goes on, later ones fail, as natively.
     for id in ("deep", "flat"):
-        deep.runtime.delete(id).check()
+        done = deep.runtime.delete(id)
+        if "file name too long" in done.text:
+            nested.remove(f"/sys/fs/cgroup{deep.target}/{id}/n")
+            done = deep.runtime.delete(id)
+        done.check()
     assert [entries[-1]["outcome"] for entries in deep.node.logs().values()] == ["removed"] * 2
 
 
