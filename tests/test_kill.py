@@ -100,7 +100,13 @@ class Trap:
             return file.read().splitlines()
 
     def has_killed(self):
-        return self.lines()[-1:] == ["+++ killed by SIGKILL +++"]
+        """strace says so last, and nobody waits for strace."""
+        deadline = time.monotonic() + SECONDS
+        while self.lines()[-1:] != ["+++ killed by SIGKILL +++"]:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _write(self, words):
         with open(self.script, "w") as file:
@@ -423,7 +429,7 @@ def test_a_killed_adoption(scene, node, oci):
             done = oci.start(target.id)
         problems = []
         if not target.trap.has_killed():
-            problems.append("the hook was not killed")
+            problems.append(f"{target.id}: the hook was not killed at {target.point}")
         if done.status == 0:
             # The older crun goes on. Adopted or not, the container is where it was moved to.
             if not target.is_moved() or oci.status(target.id) != "running":
