@@ -155,7 +155,7 @@ def test_what_root_looks_at(deep):
     # Of 3000 the runtime cannot remove any: runc 1.1 goes on, later ones fail, as natively.
     for id in ("deep", "flat"):
         done = deep.runtime.delete(id)
-        if "file name too long" in done.text:
+        if done.status != 0 and "file name too long" in done.text:
             nested.remove(f"/sys/fs/cgroup{deep.target}/{id}/n")
             done = deep.runtime.delete(id)
         done.check()
