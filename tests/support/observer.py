@@ -68,7 +68,9 @@ class Observer:
         return found
 
     def _units(self):
-        """Unit -> whether it is loaded and has failed; a service may end and still be loaded."""
+        """Unit -> whether it is loaded and has failed; a service may end and still be loaded.
+        Units of mounts are left out: mounts are compared by themselves, and systemd drops the unit
+        of one that a test before has unmounted when it comes to it."""
         if not os.path.isdir("/run/systemd/system"):
             return {}
         words = ["systemctl", "list-units", "--all", "--plain", "--no-legend"]
@@ -77,4 +79,5 @@ class Observer:
         return {
             f"unit {name}": f"{load}, failed" if active == "failed" else load
             for name, load, active in units
+            if not name.endswith(".mount")
         }
