@@ -25,6 +25,7 @@ bench: need-test .venv/tools
 
 lint: .venv/tools
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
 	.venv/bin/mypy --strict nri_hook
 
 need-demo:

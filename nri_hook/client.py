@@ -104,9 +104,7 @@ class Client:
         return chain.last_answers
 
 
-def request_for(
-    task: Task, state: str, sandbox: "Optional[Sandbox]" = None
-) -> "dict[str, Any]":
+def request_for(task: Task, state: str, sandbox: "Optional[Sandbox]" = None) -> "dict[str, Any]":
     """The payload for a task, as JSON has it, without `conf` and `results`. Raises HookError."""
     membership = hierarchies.membership(task.pid) if task.pid else {}
     path = task.bundle.cgroups_path or places.default_path(task.id, membership)

@@ -89,9 +89,7 @@ def _config_of(sandbox: str, bundle: str) -> "tuple[str, dict[str, Any]]":
     raise HookError("is not there, expected that of the pod", path=f"{beside}/config.json")
 
 
-def _labels(
-    sandbox: "dict[str, str]", container: "dict[str, str]", where: str
-) -> "dict[str, str]":
+def _labels(sandbox: "dict[str, str]", container: "dict[str, str]", where: str) -> "dict[str, str]":
     """The labels of a pod. sandbox, container: the annotations of both. where: the first are.
 
     In the sandbox's an annotation of the pod stands in the place of what CRI-O wrote under that

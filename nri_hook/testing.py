@@ -1,12 +1,12 @@
 """pytest fixtures for authors of plugins: real calls, and real containers under runc.
 
-    # conftest.py
-    pytest_plugins = ["nri_hook.testing"]
+# conftest.py
+pytest_plugins = ["nri_hook.testing"]
 
-    # test_latency.py, run as root
-    def test_it_is_placed(nri_container):
-        container = nri_container({"qos.class": "ls"}, plugin="latency.py", conf={"parent": "/qos"})
-        assert container.cgroups()[""] == f"/qos/{container.id}"
+# test_latency.py, run as root
+def test_it_is_placed(nri_container):
+    container = nri_container({"qos.class": "ls"}, plugin="latency.py", conf={"parent": "/qos"})
+    assert container.cgroups()[""] == f"/qos/{container.id}"
 """
 
 from __future__ import annotations

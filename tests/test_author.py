@@ -197,9 +197,7 @@ def test_a_delegated_cgroup_moves_with_its_limits(scene, node, name):
 def test_a_delegated_cgroup_moves_with_its_scope(scene, node, crun, subgroup, name):
     """Nothing limits what it is moved into, so the limits are those of its own cgroups."""
     annotations = {"run.oci.delegate-cgroup": name, "run.oci.systemd.subgroup": subgroup}
-    bundle = scene.bundle(
-        cgroups_path=f"system.slice:{scene.name}:one", edit=limited(annotations)
-    )
+    bundle = scene.bundle(cgroups_path=f"system.slice:{scene.name}:one", edit=limited(annotations))
     inner = "".join(f"/{part}" for part in (subgroup, name) if part)
     stem = scene.name.replace("-", "_")
     place = f"/{stem}.slice/{scene.name}-two.scope"

@@ -238,7 +238,7 @@ def test_what_others_may_change_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("python", ["/usr/bin/python3", "/a b/it's/python3", "/n\u00e9/python3"])
 def test_read_gives_back_what_was_rendered(python: str) -> None:
     """For the doctor, who may be another Python than the one that is baked in."""
-    folders = ["/plain", "/it's a \\ \"folder\"", "/n\u00e9", "/\udcff"]
+    folders = ["/plain", '/it\'s a \\ "folder"', "/n\u00e9", "/\udcff"]
     assert launcher.read(launcher.render(python, folders)) == (python, folders)
 
 

@@ -56,9 +56,7 @@ def delegated(annotations: "dict[str, str]") -> str:
     return "".join("/" + part for part in parts if part not in ("", "."))
 
 
-def own_places(
-    cgroups_path: str, membership: "dict[str, str]", inner: str = ""
-) -> "list[Place]":
+def own_places(cgroups_path: str, membership: "dict[str, str]", inner: str = "") -> "list[Place]":
     """The container's places in the hierarchies in which it has a cgroup of its own.
 
     inner: as delegated() says, if the runtime may be crun.

@@ -93,9 +93,7 @@ class Subject:
             without.append("pid")
         return {key: value for key, value in document.items() if key not in without}
 
-    def _of_bundle(
-        self, folder: str, pid: int | None, chosen: options.Options
-    ) -> dict[str, Any]:
+    def _of_bundle(self, folder: str, pid: int | None, chosen: options.Options) -> dict[str, Any]:
         path = os.path.join(folder, "config.json")
         data = files.load(path)
         if data is None:

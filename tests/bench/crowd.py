@@ -45,7 +45,6 @@ class Crowd:
         self._delete()
         return [passed, sum(one.cpu for one in used), sorted(one.wall for one in used)]
 
-
     def _delete(self):
         words = [*self.runtime.prefix, *self.runtime.command(), "delete", "--force"]
         commands = [Command([*words, id]) for id in self.bundles]

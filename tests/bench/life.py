@@ -158,7 +158,10 @@ def config(cgroup, size):
                 }
             )
             rules.append(
-                {"names": [f"call_{number}", "clone"], "action": "SCMP_ACT_ALLOW",
-                 "args": [{"index": 0, "value": number, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]}
+                {
+                    "names": [f"call_{number}", "clone"],
+                    "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 0, "value": number, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+                }
             )
     return text

@@ -62,9 +62,7 @@ def write(document):
 
 def targets(document):
     """(what, limit, measured) of all measurements."""
-    return [
-        target for name, one in MEASUREMENTS.items() for target in one.targets(document[name])
-    ]
+    return [target for name, one in MEASUREMENTS.items() for target in one.targets(document[name])]
 
 
 def missed(document):
@@ -253,9 +251,7 @@ def _runs(document):
             for kind in found
             if kind != hooks.NONE
         ]
-        yield from table(
-            ["adds", "ms of CPU", "x bare interpreters", "ms of the clock"], rows
-        )
+        yield from table(["adds", "ms of CPU", "x bare interpreters", "ms of the clock"], rows)
 
 
 def _crowd(document):
@@ -291,9 +287,7 @@ def _grace(document):
         " `runc create` after 100 ms of quiet, behind a plugin that takes so long:"
     )
     yield ""
-    rows = [
-        [plugin, *map(milliseconds, taken)] for plugin, taken in document["grace"].items()
-    ]
+    rows = [[plugin, *map(milliseconds, taken)] for plugin, taken in document["grace"].items()]
     yield from table(["plugin", "before, ms", "first write, ms", "all others together, ms"], rows)
     yield ""
     yield grace.WORDS

@@ -192,7 +192,7 @@ def test_what_cannot_be_read(scene, node, invoke):
     done = invoke.call("--plugin", "x", "--bundle", scene.folder)
     assert f"{scene.folder}/config.json: there is none, expected a bundle" in done.err
     done = invoke.call("--plugin", "x", *invoke.recorded(pid="x"))
-    assert '/pid: expected an integer' in done.err and "payload.json" in done.err
+    assert "/pid: expected an integer" in done.err and "payload.json" in done.err
     done = invoke.call("--plugin", "x", "--request", f"{scene.folder}/nothing")
     assert done.status == 1 and "No such file" in done.err
 
