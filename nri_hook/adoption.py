@@ -7,7 +7,7 @@ the new cgroup, and it is for us to remove the old one when the container is del
 
 import os
 
-from nri_hook import files, init, runtimes, strictjson
+from nri_hook import atomicfile, procfs, runtimes, strictjson
 from nri_hook.cgroups import files as cgroup_files
 from nri_hook.cgroups import hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError
@@ -75,7 +75,7 @@ def _elsewhere(pid: int, start: int, placed: "dict[str, Any]") -> "dict[str, str
         now = hierarchies.membership(pid)
     except HookError:
         return {}
-    if not init.is_alive(pid, start):  # it has ended: where it was says nothing
+    if not procfs.is_alive(pid, start):  # it has ended: where it was says nothing
         return {}
     delegated = placed.get("delegated", "")
     return {
@@ -155,7 +155,7 @@ def _correct_crun(status: "Any", placed: "dict[str, Any]") -> bool:
 
 def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
     """Replace a record of a runtime by its corrected form, if `correct` changes anything."""
-    found = files.read(path)
+    found = atomicfile.read(path)
     if found is None:
         raise HookError("the runtime's record is not there", path=path)
     try:
@@ -168,7 +168,7 @@ def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
             f"the runtime's record has an unknown shape: {error!r}", path=path
         ) from None
     if changed:
-        files.write(path, strictjson.dumps(document), found.mode, found)
+        atomicfile.write(path, strictjson.dumps(document), found.mode, found)
 
 
 def _remove_old(folder: str) -> None:

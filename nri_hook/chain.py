@@ -2,7 +2,7 @@
 
 import time
 
-from nri_hook import payload, process, program, strictjson
+from nri_hook import payload, program, spawn, strictjson
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ class Call:
     """A call of a plugin that ran. type, program: the plugin. state, payload: what it was told."""
 
     def __init__(
-        self, program: "Program", state: str, payload: bytes, outcome: process.Outcome
+        self, program: "Program", state: str, payload: bytes, outcome: spawn.Outcome
     ) -> None:
         self.type = program.type
         self.program = program
@@ -51,7 +51,7 @@ class Chain:
         self,
         entries: "list[Entry]",
         folders: "list[str]",
-        meanwhile: "Optional[process.Meanwhile]" = None,
+        meanwhile: "Optional[spawn.Meanwhile]" = None,
     ) -> None:
         self.entries = entries
         self.meanwhile = meanwhile
@@ -140,14 +140,14 @@ class Chain:
             )
         if outcome.flooded:
             raise HookError(
-                f"killed: its answer is larger than {process.MAX_OUTPUT} bytes",
+                f"killed: its answer is larger than {spawn.MAX_OUTPUT} bytes",
                 plugin=entry.type,
                 path=found.path,
             )
         return self._judge(entry.type, outcome, request)
 
     def _judge(
-        self, plugin: str, outcome: process.Outcome, request: "dict[str, Any]"
+        self, plugin: str, outcome: spawn.Outcome, request: "dict[str, Any]"
     ) -> "dict[str, Any]":
         """The Result of a plugin that ended by itself. As in the Go client the exit status does
         not count where the answer is well-formed and says no `error`."""
@@ -166,7 +166,7 @@ class Chain:
         return result
 
 
-def _status(outcome: process.Outcome) -> str:
+def _status(outcome: spawn.Outcome) -> str:
     if not outcome.status:
         return ""
     if outcome.status < 0:

@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook import init, oci, payload, runtimes, trust
+from nri_hook import oci, payload, procfs, runtimes, trust
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError, Left, Refused
 
@@ -31,7 +31,7 @@ class Container:
         self.caller = runtimes.caller()
         self.id = state.id
         self.told_bundle = state.bundle
-        self.init = init.Init(state.pid)
+        self.init = procfs.Init(state.pid)
         self.bundle = oci.load_bundle(state, self.caller.root)
         self.membership = hierarchies.membership(state.pid)
         self.cgroups_path = self.bundle.cgroups_path or self._default_path()
@@ -75,7 +75,7 @@ class Container:
             "id": self.id,
             "runtime": self.caller.name,
             "runtimeRoot": self.caller.root,
-            "creator": {"pid": self.caller.pid, "start": init.start_time(self.caller.pid)},
+            "creator": {"pid": self.caller.pid, "start": procfs.start_time(self.caller.pid)},
             "bundle": self.bundle.folder if self.bundle.folder == self.told_bundle else "",
             "pid": self.init.pid,
             "start": self.init.start,

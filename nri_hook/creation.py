@@ -2,7 +2,7 @@
 
 import time
 
-from nri_hook import init, payload, runtimes
+from nri_hook import payload, procfs, runtimes
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -251,7 +251,7 @@ def _check_gone(document: "dict[str, Any]", path: str) -> None:
     if known:
         raise HookError(f"the container is still there: {known}, expected none", path=path)
     deadline = time.monotonic() + PATIENCE  # for one that the runtime has just killed
-    while init.is_alive(document["pid"], document["start"]):
+    while procfs.is_alive(document["pid"], document["start"]):
         if time.monotonic() > deadline:
             raise HookError(
                 f"the former container of this id still runs as process {document['pid']},"

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 
-from nri_hook import files
+from nri_hook import atomicfile
 from nri_hook.errors import HookError
 
 # What both read without any configuration.
@@ -177,7 +177,7 @@ def _system_files(with_ours: bool = False) -> list[str]:
         for name in _conf_names(folder)
     }
     paths = [*_MAIN, *(dropped[name] for name in sorted(dropped))]
-    found = files.read(DROP_IN) if DROP_IN in paths else None
+    found = atomicfile.read(DROP_IN) if DROP_IN in paths else None
     if found and found.data == drop_in() and not with_ours:
         paths.remove(DROP_IN)
     return paths
@@ -221,7 +221,7 @@ def _files_below(folder: str) -> list[str]:
 def _text(path: str) -> str:
     """The text of a configuration file, "" where there is none, without comment lines. Raises
     HookError."""
-    data = None if os.path.isdir(path) else files.load(path)
+    data = None if os.path.isdir(path) else atomicfile.load(path)
     text = (data or b"").decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     return _COMMENT.sub("", text)
 

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 
-from nri_hook import process, quick, skel, trust
+from nri_hook import fastimport, skel, spawn, trust
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What an interpreter ends with when its last words cannot be written.
 UNWRITTEN = 120
 # But for SIGPIPE, which every interpreter ignores, these are not to be a caller's.
-SIGNALS = process.SIGNALS - {_signal.SIGPIPE}
+SIGNALS = spawn.SIGNALS - {_signal.SIGPIPE}
 USUAL = (None, _signal.SIG_DFL, _signal.default_int_handler)
 CACHE = "__pycache__"
 
@@ -41,7 +41,7 @@ def start(
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
     end = max(map(int, os.listdir("/proc/self/fd"))) + 1
-    removed, added = process.environment_changes()
+    removed, added = spawn.environment_changes()
     changed = [signal for signal in SIGNALS if _signal.getsignal(signal) not in USUAL]
     try:
         code, streams = _compiled(path, folder), _streams()
@@ -172,7 +172,7 @@ def _compile(path: str, folder: "Optional[trust.Folder]") -> "CodeType":
         except OSError:  # it is there, or cannot be
             pass
         try:
-            quick.write(code, source, folder.inner(CACHE).path, _cached(path))
+            fastimport.write(code, source, folder.inner(CACHE).path, _cached(path))
         except (HookError, OSError):  # a read-only file system, say
             pass
     return code
@@ -194,8 +194,8 @@ def _compiled(path: str, folder: "Optional[trust.Folder]") -> "Optional[CodeType
     if stat.S_ISLNK(source.st_mode) or os.fstat(fd).st_mtime_ns <= source.st_ctime_ns:
         os.close(fd)
         return None
-    return quick.read(fd, source)
+    return fastimport.read(fd, source)
 
 
 def _cached(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0] + quick.ENDING
+    return os.path.splitext(os.path.basename(path))[0] + fastimport.ENDING

@@ -51,8 +51,8 @@ IMPORTED = (
     "nri_hook.journal",
     "nri_hook.log_space",
     "nri_hook.movers",
-    "nri_hook.pluginconf",
-    "nri_hook.quick",
+    "nri_hook.skel_conf",
+    "nri_hook.fastimport",
     "nri_hook.schema",
     *DEPENDENCIES,
 )

@@ -123,9 +123,9 @@ sys.path += [
 @FOLDERS@
 ]
 
-from nri_hook import quick
+from nri_hook import fastimport
 
-quick.install("nri_hook")
+fastimport.install("nri_hook")
 
 from nri_hook.stages import main
 

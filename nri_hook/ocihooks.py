@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nri_hook import files, goregex
+from nri_hook import atomicfile, goregex
 from nri_hook.errors import HookError
 from nri_hook.fault import Fault, pointer, value
 
@@ -68,7 +68,7 @@ def names(folder: str) -> list[str]:
 
 def judge_file(path: str, stages: Sequence[str] = STAGES) -> Judgement:
     """Judge a file of a hooks folder. stages: all that the engine knows. Raises HookError."""
-    data = files.load(path, MAX_SIZE)
+    data = atomicfile.load(path, MAX_SIZE)
     if data is None:
         raise HookError("cannot be read: No such file or directory", path=path)
     return judge(data, stages)

@@ -3,7 +3,7 @@
 import errno
 import os
 
-from nri_hook import process, trust
+from nri_hook import spawn, trust
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -47,18 +47,18 @@ class Program:
         stdin: bytes,
         deadline: float,
         document: "Optional[dict[str, Any]]" = None,
-        meanwhile: "Optional[process.Meanwhile]" = None,
-    ) -> process.Outcome:
+        meanwhile: "Optional[spawn.Meanwhile]" = None,
+    ) -> spawn.Outcome:
         """Run it for one call, until time.monotonic() passes `deadline`. document: what stdin says,
         where that is known; a hosted one need not decode it. Raises HookError."""
         try:
             if not self.hosted:
                 argv = [self.path, "invoke"]
-                return process.run(self.path, argv, stdin, deadline, meanwhile)
+                return spawn.run(self.path, argv, stdin, deadline, meanwhile)
             from nri_hook import hosted
 
             given = (stdin, document) if document else None
-            return process.attend(
+            return spawn.attend(
                 lambda fds, end: hosted.start(self.path, self.folder, given, fds),
                 stdin,
                 deadline,

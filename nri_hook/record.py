@@ -11,7 +11,7 @@ import os
 import stat
 import time
 
-from nri_hook import init, runtimes, strictjson, trust
+from nri_hook import procfs, runtimes, strictjson, trust
 from nri_hook.cgroups import files
 from nri_hook.errors import HookError, Left
 from nri_hook.options import Options
@@ -270,7 +270,7 @@ def _find(
 def is_gone(document: "dict[str, Any]") -> bool:
     """Whether the container of a record is gone. One that has ended is there until its runtime has
     deleted it."""
-    alive = init.start_time(document["pid"]) == document["start"]
+    alive = procfs.start_time(document["pid"]) == document["start"]
     return not alive and runtimes.record_of(document) is None
 
 

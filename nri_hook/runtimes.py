@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook import init, trust
+from nri_hook import procfs, trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Caller:
     def creates_another(self, document: "dict[str, Any]") -> bool:
         """Whether it is at work on another container than that of this record, of the same id."""
         creator = document["creator"]
-        is_creator = self.pid == creator["pid"] and init.start_time(self.pid) == creator["start"]
+        is_creator = self.pid == creator["pid"] and procfs.start_time(self.pid) == creator["start"]
         return self.command in ("create", "run") and not is_creator
 
 

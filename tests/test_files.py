@@ -7,7 +7,7 @@ import stat
 import pytest
 from support.users import as_user
 
-from nri_hook import files
+from nri_hook import atomicfile
 from nri_hook.errors import HookError
 
 pytestmark = [
@@ -75,8 +75,8 @@ def refused(why, function, *args):
 
 
 def test_a_file_keeps_its_owner(home):
-    found = files.read(home.path)
-    files.write(home.path, b"new", 0o600, found)
+    found = atomicfile.read(home.path)
+    atomicfile.write(home.path, b"new", 0o600, found)
     status = os.stat(home.path)
     assert (status.st_uid, status.st_gid) == (STRANGER, STRANGER)
     assert stat.S_IMODE(status.st_mode) == found.mode
@@ -86,48 +86,48 @@ def test_a_file_keeps_its_owner(home):
 
 def test_a_link_is_not_followed(home):
     home.swap(home.link)
-    for function in (files.read, files.load, files.remove):
+    for function in (atomicfile.read, atomicfile.load, atomicfile.remove):
         refused(f"link bundle belongs to uid {STRANGER}", function, home.path)
-    refused("link bundle belongs to uid", files.write, home.path, b"new", 0o644)
+    refused("link bundle belongs to uid", atomicfile.write, home.path, b"new", 0o644)
 
 
 def test_a_directory_that_became_a_link_after_it_was_read(home):
-    found = files.read(home.path)
+    found = atomicfile.read(home.path)
     home.swap(home.link)
-    refused("link bundle belongs to uid", files.write, home.path, b"new", 0o644, found)
-    refused("link bundle belongs to uid", files.remove, home.path, found)
+    refused("link bundle belongs to uid", atomicfile.write, home.path, b"new", 0o644, found)
+    refused("link bundle belongs to uid", atomicfile.remove, home.path, found)
     assert home.text("old") == "his"
 
 
 def test_a_directory_that_became_another(home):
     """Whatever is there now was not looked at."""
-    found = files.read(home.path)
+    found = atomicfile.read(home.path)
     home.swap(lambda: home.make("bundle", "another"))
-    refused("was replaced while we were at work", files.write, home.path, b"new", 0o644, found)
-    refused("was replaced while we were at work", files.remove, home.path, found)
+    refused("was replaced while we were at work", atomicfile.write, home.path, b"new", 0o644, found)
+    refused("was replaced while we were at work", atomicfile.remove, home.path, found)
     assert (home.text("old"), home.text("bundle")) == ("his", "another")
 
 
 def test_a_file_that_has_gone(home):
-    found = files.read(home.path)
+    found = atomicfile.read(home.path)
     home.do(lambda: os.unlink(home.path))
-    refused("was replaced while we were at work", files.write, home.path, b"new", 0o644, found)
-    assert files.remove(home.path) is False
-    assert files.read(home.path) is None and files.load(home.path) is None
+    refused("was replaced while we were at work", atomicfile.write, home.path, b"new", 0o644, found)
+    assert atomicfile.remove(home.path) is False
+    assert atomicfile.read(home.path) is None and atomicfile.load(home.path) is None
 
 
 def test_directories_are_made_past_no_link(home):
     """0755, whatever the umask is."""
     umask = os.umask(0o077)
     try:
-        files.write(f"{home.folder}/a/b/config.json", b"new", 0o644)
+        atomicfile.write(f"{home.folder}/a/b/config.json", b"new", 0o644)
     finally:
         os.umask(umask)
     for name in ("a", "a/b"):
         assert stat.S_IMODE(os.stat(f"{home.folder}/{name}").st_mode) == 0o755
     home.do(lambda: os.symlink(home.private, f"{home.folder}/link"))
     path = f"{home.folder}/link/new/config.json"
-    refused("link link belongs to uid", files.write, path, b"new", 0o644)
+    refused("link link belongs to uid", atomicfile.write, path, b"new", 0o644)
 
 
 def test_a_link_of_roots_is_followed(home):
@@ -135,9 +135,9 @@ def test_a_link_of_roots_is_followed(home):
     os.symlink(f"{home.folder}/bundle", f"{home.private}/link")
     try:
         path = f"{home.private}/link/config.json"
-        files.write(path, b"new", 0o644, files.read(path))
+        atomicfile.write(path, b"new", 0o644, atomicfile.read(path))
         assert home.text("bundle") == "new"
-        assert files.remove(path)
+        assert atomicfile.remove(path)
     finally:
         os.unlink(f"{home.private}/link")
 
@@ -146,7 +146,7 @@ def test_a_link_in_the_place_of_the_file_itself(home):
     """Replaced or removed would be the link. Read is what root's own link leads to."""
     os.unlink(home.path)
     os.symlink(home.secret, home.path)
-    refused("expected a regular file", files.read, home.path)
-    assert files.load(home.path) == b"root's"
+    refused("expected a regular file", atomicfile.read, home.path)
+    assert atomicfile.load(home.path) == b"root's"
     os.lchown(home.path, STRANGER, STRANGER)
-    refused("link config.json belongs to uid", files.load, home.path)
+    refused("link config.json belongs to uid", atomicfile.load, home.path)

@@ -12,7 +12,7 @@ from support.node import command
 from support.waiting import is_alive, wait_until
 from test_gc import BINARIES, Moved, forget, of_host
 
-from nri_hook import init, record, strictjson
+from nri_hook import procfs, record, strictjson
 from nri_hook.cgroups import folders, placement
 
 
@@ -57,7 +57,7 @@ def crafted(id, process=None, **others):
     pid = process.pid if process else 0
     return {
         **{"id": id, "runtime": "runc", "runtimeRoot": "/run/runc", "bundle": "", "pid": pid},
-        **{"start": init.start_time(pid), "creator": {"pid": 0, "start": 0}, "entries": []},
+        **{"start": procfs.start_time(pid), "creator": {"pid": 0, "start": 0}, "entries": []},
         **{"folders": [], "called": [], "results": [], "placements": [], "outcome": "stays"},
         **{"reason": "", "origin": "/x", "cgroupsPath": "/x", "cgroups": {}},
         "request": {"state": "create", "id": id, "spec": {}},
@@ -206,7 +206,7 @@ class Earlier:
             **{"MOUNTTOP": seen + scene.cgroup, "MOUNT": seen, "NEW": self.new},
             **{"OLD": self.bundle.cgroups_path, "NAME": self.name, "ROOT": runc.root},
             **{"BUNDLE": self.bundle.folder, "PLUGINS": node.plugin_dir, "PID": str(self.pid)},
-            "START": str(init.start_time(self.pid)),
+            "START": str(procfs.start_time(self.pid)),
         }
         for word, value in words.items():
             text = text.replace(word, value)

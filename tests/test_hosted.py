@@ -19,7 +19,7 @@ from support.commands import read
 from support.node import TOP
 from test_bad_plugins import Trial, assert_soon
 
-from nri_hook import quick
+from nri_hook import fastimport
 
 hostonly = pytest.mark.hostonly
 MIB = 1 << 20
@@ -285,7 +285,7 @@ class Compiled:
         os.mkdir(os.path.dirname(self.path), 0o755)
         # The hook's interpreter is that of the tests, so it looks for the same file.
         time.sleep(TICK)
-        quick.write(code, os.stat(self.plugin), *os.path.split(self.path))
+        fastimport.write(code, os.stat(self.plugin), *os.path.split(self.path))
 
     def text(self, word):
         return f'print(\'{{"metadata": {{"from": "{word:8}"}}}}\')\n'
@@ -420,7 +420,7 @@ def test_where_its_code_is_not_kept(kept, name):
     UNKEPT[name](kept)
     time.sleep(TICK)
     assert kept.answers() == "first"
-    found = glob.glob(f"{kept.trial.node.folder}/**/*{quick.ENDING}", recursive=True)
+    found = glob.glob(f"{kept.trial.node.folder}/**/*{fastimport.ENDING}", recursive=True)
     assert found == []
 
 

@@ -16,8 +16,8 @@ sys.dont_write_bytecode = True
 sys.path += [{TOP!r}, {os.path.dirname(os.path.dirname(os.path.abspath(pytest.__file__)))!r}]
 """
 MAIN = """
-from nri_hook import quick
-quick.install("nri_hook")
+from nri_hook import fastimport
+fastimport.install("nri_hook")
 from nri_hook.stages import main
 main(["nri-hook", *sys.argv[1:]])
 """

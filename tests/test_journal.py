@@ -13,8 +13,8 @@ from support.commands import read
 
 from nri_hook import journal, log
 from nri_hook.chain import Call
-from nri_hook.process import Outcome
 from nri_hook.program import Program
+from nri_hook.spawn import Outcome
 
 SECRET = "Traceback\n  no such class\n"
 

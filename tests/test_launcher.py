@@ -149,7 +149,7 @@ def test_the_parent_stays_the_runtime(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "stages.py").write_text("import os\ndef main(argv): print(os.getppid(), argv)\n")
-    shutil.copy(ROOT / "nri_hook" / "quick.py", package)
+    shutil.copy(ROOT / "nri_hook" / "fastimport.py", package)
     path = tmp_path / "nri-hook"
     path.write_bytes(launcher.render(launcher.interpreter(), [str(tmp_path / "lib")]))
     path.chmod(0o755)

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from nri_hook import process
+from nri_hook import spawn
 from nri_hook.errors import HookError
 
 MIB = 1 << 20
@@ -61,7 +61,7 @@ def call(scene):
 
 def start(path, stdin=b"{}", timeout=FOREVER / 2):
     begin = time.monotonic()
-    outcome = process.run(path, [path, "invoke"], stdin, begin + timeout)
+    outcome = spawn.run(path, [path, "invoke"], stdin, begin + timeout)
     ran = Ran(outcome, time.monotonic() - begin)
     assert 0 < outcome.seconds <= ran.seconds
     return ran
@@ -109,7 +109,7 @@ def test_what_is_done_meanwhile(call, scene):
         done.append(time.monotonic())
         return len(done) < 10
 
-    outcome = process.run(path, [path], b"", time.monotonic() + SOON, meanwhile)
+    outcome = spawn.run(path, [path], b"", time.monotonic() + SOON, meanwhile)
     assert outcome.output == b"{}\n"
     assert len(done) == 10
 
@@ -168,18 +168,18 @@ def test_an_empty_payload(call):
 
 
 def test_an_answer_of_the_largest_size(call):
-    ran = call(f"head -c {process.MAX_OUTPUT} /dev/zero")
-    assert (ran.status, len(ran.output), ran.outcome.flooded) == (0, process.MAX_OUTPUT, False)
+    ran = call(f"head -c {spawn.MAX_OUTPUT} /dev/zero")
+    assert (ran.status, len(ran.output), ran.outcome.flooded) == (0, spawn.MAX_OUTPUT, False)
 
 
 @pytest.mark.parametrize(
-    "text", [f"head -c {process.MAX_OUTPUT + 1} /dev/zero; sleep {FOREVER}", "exec cat /dev/zero"]
+    "text", [f"head -c {spawn.MAX_OUTPUT + 1} /dev/zero; sleep {FOREVER}", "exec cat /dev/zero"]
 )
 def test_a_flood(call, text):
     ran = call(text)
     assert ran.outcome.flooded and not ran.outcome.late
     assert ran.status == -signal.SIGKILL
-    assert len(ran.output) <= process.MAX_OUTPUT + 65536
+    assert len(ran.output) <= spawn.MAX_OUTPUT + 65536
     assert ran.seconds < SOON
 
 
@@ -187,7 +187,7 @@ def test_a_flood_on_stderr(call):
     """Only its tail is kept, and it is no failure."""
     ran = call("head -c 100000000 /dev/zero >&2; printf end >&2; echo '{}'")
     assert (ran.status, ran.output) == (0, b"{}\n")
-    assert ran.errors == b"\0" * (process.MAX_ERRORS - 3) + b"end"
+    assert ran.errors == b"\0" * (spawn.MAX_ERRORS - 3) + b"end"
 
 
 def test_stdout_is_closed_and_the_plugin_goes_on(call):
@@ -262,7 +262,7 @@ def test_without_psutil_the_group_dies(scene, call):
     script = f"""
 import sys, time
 sys.modules["psutil"] = None
-sys.path.append({os.path.dirname(os.path.dirname(process.__file__))!r})
+sys.path.append({os.path.dirname(os.path.dirname(spawn.__file__))!r})
 from nri_hook import process
 outcome = process.run({scene.folder!r} + "/plugin", ["plugin"], b"", time.monotonic() + 1.5)
 print(outcome.late, outcome.status)
@@ -322,7 +322,7 @@ def test_a_whole_answer_needs_no_grace(call, scene):
     for _ in range(30):
         ran = call(f"sleep {FOREVER} & echo $! >{scene.folder}/pids; echo '{{}}'")
         kill(*pids(scene))
-        if ran.seconds < process.GRACE:
+        if ran.seconds < spawn.GRACE:
             return
     pytest.fail("never faster than the grace")
 
@@ -334,7 +334,7 @@ def test_a_child_keeps_stdout_of_half_an_answer(call, scene, answer):
     (pid,) = pids(scene)
     try:
         assert (ran.status, ran.output, ran.outcome.late) == (0, answer.encode(), False)
-        assert process.GRACE <= ran.seconds < SOON
+        assert spawn.GRACE <= ran.seconds < SOON
         assert not is_gone(pid, 0.3)
     finally:
         kill(pid)
@@ -435,7 +435,7 @@ def test_signals_are_as_at_first(scene, call):
     """Whatever its caller ignores or blocks; real-time signals are signals too."""
     script = f"""
 import signal, sys, time
-sys.path.append({os.path.dirname(os.path.dirname(process.__file__))!r})
+sys.path.append({os.path.dirname(os.path.dirname(spawn.__file__))!r})
 from nri_hook import process
 for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGRTMAX):
     signal.signal(number, signal.SIG_IGN)
@@ -551,7 +551,7 @@ def test_a_stage_undoes_what_its_caller_did(scene, node, state):
     assert call["session"] == call["pid"]
     # LC_CTYPE is what the plugin's own Python sets.
     environment = {key: value for key, value in call["environment"].items() if key != "LC_CTYPE"}
-    assert environment == {"HOME": "/root", "PATH": process.PATH}
+    assert environment == {"HOME": "/root", "PATH": spawn.PATH}
     assert [call["state"] for call in plugin.calls()] == ["create", "delete"]
     assert stat.S_IMODE(os.stat(node.state_dir).st_mode) == 0o700
 

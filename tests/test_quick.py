@@ -8,19 +8,19 @@ import sys
 
 import pytest
 
-from nri_hook import quick
+from nri_hook import fastimport
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CODE = f"""
 import sys
 sys.dont_write_bytecode = True
 sys.path += [{TOP!r}, sys.argv[1]]
-from nri_hook import quick
-quick.install("some")
+from nri_hook import fastimport
+fastimport.install("some")
 from some import one
 print(one.WORD, type(one.__loader__).__module__)
 """
-QUICK, USUAL = "nri_hook.quick", "_frozen_importlib_external"
+FAST, USUAL = "nri_hook.fastimport", "_frozen_importlib_external"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def write(path, data):
 
 
 def test_a_compiled_module(module):
-    assert found(module) == ["first", QUICK]
+    assert found(module) == ["first", FAST]
 
 
 def test_a_source_of_another_size(module):
@@ -89,22 +89,22 @@ def test_a_module_is_what_import_makes_of_it():
 import sys
 sys.path.append({TOP!r})
 if len(sys.argv) > 1:
-    from nri_hook import quick
-    quick.install("nri_hook")
-from nri_hook import trust
+    from nri_hook import fastimport
+    fastimport.install("nri_hook")
+from nri_hook import cgroups, trust
 from nri_hook.cgroups import files
-for module in (trust, files):
+for module in (trust, cgroups, files):
     spec = module.__spec__
     print(module.__name__, module.__file__, module.__cached__, module.__package__)
     print(spec.name, spec.origin, spec.cached, spec.parent, spec.has_location)
     print(spec.submodule_search_locations, module.__loader__.get_source(module.__name__))
 """
     argv = [os.path.realpath(sys.executable), "-IS", "-W", "ignore", "-c", code]
-    usual, quick = (
+    usual, fast = (
         subprocess.run([*argv, *more], capture_output=True, text=True, check=True).stdout
-        for more in ([], ["quick"])
+        for more in ([], ["fast"])
     )
-    assert usual == quick and "def open_file" in usual
+    assert usual == fast and "def open_file" in usual
 
 
 def test_what_is_written_is_read(scene, module):
@@ -113,8 +113,11 @@ def test_what_is_written_is_read(scene, module):
         with open(module) as file:
             code = compile(file.read(), module, "exec")
         folder = f"{os.path.dirname(module)}/__pycache__"
-        quick.write(code, os.stat(module), folder, f"one{quick.ENDING}")
-        assert found(module) == [word, QUICK]
-        assert sorted(os.listdir(folder)) == [f"__init__{quick.ENDING}", f"one{quick.ENDING}"]
+        fastimport.write(code, os.stat(module), folder, f"one{fastimport.ENDING}")
+        assert found(module) == [word, FAST]
+        assert sorted(os.listdir(folder)) == [
+            f"__init__{fastimport.ENDING}",
+            f"one{fastimport.ENDING}",
+        ]
     with pytest.raises(FileNotFoundError):
-        quick.write(code, os.stat(module), f"{scene.folder}/missing", "one")
+        fastimport.write(code, os.stat(module), f"{scene.folder}/missing", "one")

@@ -463,19 +463,19 @@ def test_what_a_killed_hook_left_before_its_first_record(folder, options, ending
 
 
 def test_a_record_is_stale_once_its_process_is_gone(folder):
-    from nri_hook import init
+    from nri_hook import procfs
 
     book = opened(folder)
     me = os.getpid()
     names = {
-        "alive": {"pid": me, "start": init.start_time(me)},
-        "reused": {"pid": me, "start": init.start_time(me) + 1},
+        "alive": {"pid": me, "start": procfs.start_time(me)},
+        "reused": {"pid": me, "start": procfs.start_time(me) + 1},
         "none yet": {"pid": 0, "start": 0},
     }
     child = os.fork()
     if child == 0:
         signal.pause()
-    names["child"] = {"pid": child, "start": init.start_time(child)}
+    names["child"] = {"pid": child, "start": procfs.start_time(child)}
     names["ended"] = dict(names["reused"], id="ended", runtime="crun", runtimeRoot=folder)
     os.makedirs(f"{folder}/ended")
     write(f"{folder}/ended", "status", b"{}")

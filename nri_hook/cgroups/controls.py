@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook import init
+from nri_hook import procfs
 from nri_hook.cgroups import files, hierarchies, places
 from nri_hook.cgroups.group import Group
 from nri_hook.cgroups.home import Home
@@ -43,7 +43,7 @@ class Controls(Group):
 
         Raises Refused where it has no cgroup of its own, HookError where its process has ended.
         """
-        self._init = init.Init(pid) if pid else None
+        self._init = procfs.Init(pid) if pid else None
         membership = hierarchies.membership(pid) if pid else cgroups
         if not membership:
             raise Refused("the container has no cgroup yet, expected the state create or a later")

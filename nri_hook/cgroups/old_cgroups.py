@@ -12,7 +12,7 @@ the same a plain directory is made in its place, as CRI-O makes one for a pod in
 import os
 import time
 
-from nri_hook import init
+from nri_hook import procfs
 from nri_hook.cgroups import files, folders, hierarchies
 from nri_hook.errors import HookError
 
@@ -47,7 +47,7 @@ def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookErr
     for folder in document.get("old", ()):
         try:
             if _make(folder, document["claim"], end):
-                mark(folder, document["claim"], pid, init.start_time(pid), guard)
+                mark(folder, document["claim"], pid, procfs.start_time(pid), guard)
         except OSError as error:
             errors.append(files.failed(error, folder, "cannot be made anew"))
         except HookError as error:
@@ -117,7 +117,7 @@ def whose(folder: str) -> "tuple[str, str]":
     """(record, guard) of the container that was moved out of the cgroup and has ended, ("", "")
     if there is none."""
     claim, pid, start, guard = _read(folder)
-    return ("", "") if init.is_alive(pid, start) else (claim, guard)
+    return ("", "") if procfs.is_alive(pid, start) else (claim, guard)
 
 
 def _read(folder: str) -> "tuple[str, int, int, str]":

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from nri_hook import init
+from nri_hook import procfs
 from nri_hook.cgroups import devices, files, folders, hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError, Left, Refused
 
@@ -238,7 +238,7 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
 def _mark_old(placement: "Placement") -> None:
     """Say whose the old cgroups are, while the plan's word for it holds that they are init's alone:
     once the runtime has forgotten them, they are ours to remove."""
-    start = init.start_time(placement.pid)
+    start = procfs.start_time(placement.pid)
     for folder in placement.old():
         old_cgroups.mark(folder, placement.claim, placement.pid, start, placement.guard)
 

@@ -14,7 +14,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import time
 
-from nri_hook import process, strictjson
+from nri_hook import spawn, strictjson
 from nri_hook.cgroups import files, folders, hierarchies, places, unit_properties
 from nri_hook.errors import HookError, Refused
 
@@ -225,7 +225,7 @@ def properties(scope: str) -> "dict[str, Any]":
 def _call(*words: str) -> "Any":
     """One D-Bus call; its answer as busctl's JSON. Raises Refused."""
     argv = [BUSCTL, "--system", "--json=short", "call", *words]
-    outcome = process.run(BUSCTL, argv, b"", time.monotonic() + SECONDS)
+    outcome = spawn.run(BUSCTL, argv, b"", time.monotonic() + SECONDS)
     if outcome.status != 0:
         reason = outcome.errors.decode("utf-8", "replace").strip() or f"status {outcome.status}"
         raise Refused(f"systemd: {words[3]}: {reason}")

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import conf, documents, files, options, program
+from nri_hook import atomicfile, conf, documents, options, program
 from nri_hook.checks import owners
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
@@ -171,7 +171,7 @@ def _file(path: str, folders: list[str]) -> Iterator[Finding]:
         return
     mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
     try:
-        data = files.load(path, conf.MAX_SIZE)
+        data = atomicfile.load(path, conf.MAX_SIZE)
         if data is None:
             return  # it has gone meanwhile
         checked = documents.check(path, data, documents.CONFIGURATION, folders)

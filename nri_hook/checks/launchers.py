@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import files, launcher
+from nri_hook import atomicfile, launcher
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
@@ -34,7 +34,7 @@ class Launcher:
         """
         unsafe = owners.judge(self.path)
         try:
-            data = files.load(self.path)
+            data = atomicfile.load(self.path)
         except HookError as error:
             yield Finding(FAIL, CHECK, str(error), self.install)
             return

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nri_hook import init, journal, record, strictjson, trust
+from nri_hook import journal, procfs, record, strictjson, trust
 from nri_hook.cgroups import hierarchies, old_cgroups
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
@@ -165,7 +165,7 @@ def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] 
 def _drift(document: dict[str, Any]) -> tuple[str, str] | None:
     """(where a container is that should be elsewhere, how to put it back), None where it is where
     its record says."""
-    if not document["placements"] or init.start_time(document["pid"]) != document["start"]:
+    if not document["placements"] or procfs.start_time(document["pid"]) != document["start"]:
         return None
     try:
         now = hierarchies.membership(document["pid"])

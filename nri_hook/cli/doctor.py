@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nri_hook import files, hookfile, options
+from nri_hook import atomicfile, hookfile, options
 from nri_hook.checks import calls, chains, hookfolders, labels, layout, owners, programs, records
 from nri_hook.checks.calls import Call
 from nri_hook.checks.chains import Chain
@@ -166,7 +166,7 @@ def _of_bundle(folder: str) -> tuple[dict[str, list[Call]], list[Finding]]:
     unsafe = owners.judge(path)
     wrong = [Finding(FAIL, calls.CHECK, unsafe.what, unsafe.mend)] if unsafe else []
     try:
-        found = files.read(path)
+        found = atomicfile.read(path)
         if found is None:
             raise HookError("there is none, expected a bundle", path=path)
         config = hookfile.BundleConfig(found.data, path)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import adoption, deletion, init, journal, log, options, record, runtimes, trust
+from nri_hook import adoption, deletion, journal, log, options, procfs, record, runtimes, trust
 from nri_hook.cgroups import folders
 from nri_hook.cli import leftovers, state
 from nri_hook.errors import HookError, printable
@@ -170,9 +170,9 @@ def what_to_do(document: dict[str, Any], path: str) -> str:
     creator = document["creator"]
     # Between create and its record the runtime itself is still there; delete ends init before the
     # record. Both may happen while we look: in this order neither looks like a forgotten one.
-    creating = init.is_alive(creator["pid"], creator["start"])
+    creating = procfs.is_alive(creator["pid"], creator["start"])
     known = runtimes.record_of(document) is not None
-    if not init.is_alive(document["pid"], document["start"]):
+    if not procfs.is_alive(document["pid"], document["start"]):
         return "keep" if known else "finish"
     if known:
         return "adopt" if document["outcome"] == "moved" else "keep"
@@ -202,7 +202,7 @@ def _kill_init(pid: int, start: int) -> None:
     except ProcessLookupError:
         return
     try:
-        if init.start_time(pid) == start:
+        if procfs.start_time(pid) == start:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     except ProcessLookupError:
         pass

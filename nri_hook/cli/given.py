@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from nri_hook import files, strictjson
+from nri_hook import atomicfile, strictjson
 from nri_hook.errors import HookError
 
 # What the shell has opened for us: "command < FILE", "command | ...", "<(command)".
@@ -17,7 +17,7 @@ def load(path: str) -> bytes:
     given = OPEN.fullmatch(path)
     if given:
         return _read(int(given[1] or 0), path)
-    data = files.load(path)
+    data = atomicfile.load(path)
     if data is None:
         raise HookError("cannot be read: No such file or directory", path=path)
     return data
@@ -25,7 +25,7 @@ def load(path: str) -> bytes:
 
 def _read(fd: int, path: str) -> bytes:
     try:
-        return strictjson.read(fd, files.MAX_SIZE)
+        return strictjson.read(fd, atomicfile.MAX_SIZE)
     except OSError as error:
         raise HookError(f"cannot be read: {os.strerror(error.errno or 0)}", path=path) from None
     except strictjson.JSONError as error:

@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import engines, files, goregex, hookfile, launcher, ocihooks, options
+from nri_hook import atomicfile, engines, goregex, hookfile, launcher, ocihooks, options
 from nri_hook.cli import flags
 from nri_hook.errors import HookError, UsageError, printable
 
@@ -106,7 +106,7 @@ class File:
     """One file to write. found: what is there now, or None. keep: its owner and mode stay."""
 
     def __init__(
-        self, path: str, data: bytes, mode: int, found: files.Found | None, keep: bool = True
+        self, path: str, data: bytes, mode: int, found: atomicfile.Found | None, keep: bool = True
     ) -> None:
         self.path = path
         self.data = data
@@ -119,7 +119,7 @@ class File:
         if self.is_written():
             print(printable(f"{self.path}: as it was"))
             return
-        files.write(self.path, self.data, self.mode, self.found, self.keep)
+        atomicfile.write(self.path, self.data, self.mode, self.found, self.keep)
         print(printable(f"{self.path}: written"))
 
     def is_written(self) -> bool:
@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
     callers = files_of_callers(args, path, chosen, annotations)
     python, paths = launcher.interpreter(), launcher.folders()
     text = launcher.render(python, paths)
-    executable = File(path, text, launcher.MODE, files.read(path), keep=False)
+    executable = File(path, text, launcher.MODE, atomicfile.read(path), keep=False)
     if args.show:
         for file in (*callers, executable):
             file.show()
@@ -192,7 +192,7 @@ def files_of_callers(
     for stage in stages:
         name = os.path.join(folder, hookfile.file_name(stage))
         data = hookfile.render(stage, path, chosen, annotations)
-        callers.append(_own_file(name, data, files.read(name)))
+        callers.append(_own_file(name, data, atomicfile.read(name)))
     refuse_foreign(callers)
     refuse_bad(folder, callers)
     return callers + drop_ins
@@ -247,7 +247,7 @@ def podman_drop_in() -> list[File]:
     engines.refuse_crio()
     if not engines.needs_drop_in():
         return []
-    found = files.read(engines.DROP_IN)
+    found = atomicfile.read(engines.DROP_IN)
     if found and found.data != engines.drop_in():
         raise HookError("is not what nri-hook writes, so it is not replaced", path=engines.DROP_IN)
     return [_own_file(engines.DROP_IN, engines.drop_in(), found)]
@@ -255,7 +255,7 @@ def podman_drop_in() -> list[File]:
 
 def remove_drop_in() -> list[str]:
     """Remove what has podman read its hook files; a line where it is not as we wrote it."""
-    found = files.read(engines.DROP_IN)
+    found = atomicfile.read(engines.DROP_IN)
     if found and found.data != engines.drop_in():
         return [f"{engines.DROP_IN}: kept, it is not what nri-hook writes"]
     if found:
@@ -263,23 +263,23 @@ def remove_drop_in() -> list[str]:
     return []
 
 
-def _own_file(path: str, data: bytes, found: files.Found | None) -> File:
+def _own_file(path: str, data: bytes, found: atomicfile.Found | None) -> File:
     """A file that is to be root's. An owner who is somebody else, or a mode that lets others write
     it, does not stay: who may write a hook file may execute anything as root."""
     is_own = found is not None and found.uid in (0, os.geteuid()) and not found.mode & 0o022
     return File(path, data, 0o644, found, keep=is_own)
 
 
-def remove(path: str, found: files.Found) -> None:
+def remove(path: str, found: atomicfile.Found) -> None:
     """Remove the file that was read there and say so."""
-    if files.remove(path, found):
+    if atomicfile.remove(path, found):
         print(printable(f"{path}: removed"))
 
 
 def bundle(folder: str, path: str, chosen: options.Options) -> File:
     """The config.json of a bundle, with our hooks in it. Raises HookError."""
     name = os.path.join(folder, "config.json")
-    found = files.read(name)
+    found = atomicfile.read(name)
     if found is None:
         raise HookError("there is none, expected a bundle", path=name)
     config = hookfile.BundleConfig(found.data, name)

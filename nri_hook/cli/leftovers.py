@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import files, journal, log_space, record
+from nri_hook import atomicfile, journal, log_space, record
 from nri_hook.cgroups import files as cgroup_files
 from nri_hook.cgroups import folders, hierarchies, old_cgroups
 from nri_hook.errors import HookError
@@ -70,7 +70,7 @@ def crowded(folder: str) -> Iterator[Leftover]:
 
 def _remover(folder: str, name: str) -> Callable[[], object]:
     paths = [os.path.join(folder, name + ending) for ending in (journal.SUFFIX, journal.CUT)]
-    return lambda: [files.remove(path) for path in paths]
+    return lambda: [atomicfile.remove(path) for path in paths]
 
 
 def _known(folder: str) -> set[str]:

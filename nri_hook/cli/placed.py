@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nri_hook import init, journal, record
+from nri_hook import journal, procfs, record
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError
 
@@ -55,12 +55,12 @@ class Placed:
 
     def _membership(self, start: int) -> dict[str, str] | None:
         """Hierarchy -> its cgroup, empty if nobody can tell; None if it does not live."""
-        if not self.pid or init.start_time(self.pid) != start:
+        if not self.pid or procfs.start_time(self.pid) != start:
             return None
         try:
             return hierarchies.membership(self.pid)
         except HookError:  # it has just ended; or its cgroup is too deep for a path to tell
-            return {} if init.start_time(self.pid) == start else None
+            return {} if procfs.start_time(self.pid) == start else None
 
 
 def load(folder: str, name: str) -> Placed | None:

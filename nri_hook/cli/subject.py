@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nri_hook import (
+    atomicfile,
     client,
-    files,
-    init,
     oci,
     options,
     payload,
+    procfs,
     record,
     sandbox,
     schema,
@@ -95,7 +95,7 @@ class Subject:
 
     def _of_bundle(self, folder: str, pid: int | None, chosen: options.Options) -> dict[str, Any]:
         path = os.path.join(folder, "config.json")
-        data = files.load(path)
+        data = atomicfile.load(path)
         if data is None:
             raise HookError("there is none, expected a bundle", path=path)
         self.bundle = oci.Bundle(folder, oci.parse_config(data, path))
@@ -104,7 +104,7 @@ class Subject:
         self.pid = pid or known.get("pid") or 0
         membership = {}
         if self.pid > 0:
-            init.Init(self.pid)
+            procfs.Init(self.pid)
             membership = hierarchies.membership(self.pid)
         cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
         cgroups_path = cgroups_path or places.default_path(id, membership)
@@ -138,7 +138,7 @@ def _record_of(bundle: str, folder: str) -> dict[str, Any]:
     for name in names:
         try:
             found = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
-            if found.get("bundle") == bundle and init.is_alive(found["pid"], found["start"]):
+            if found.get("bundle") == bundle and procfs.is_alive(found["pid"], found["start"]):
                 return found
         except (HookError, KeyError, TypeError):  # not a record of ours
             continue

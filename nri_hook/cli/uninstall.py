@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import engines, files, hookfile, launcher
+from nri_hook import atomicfile, engines, hookfile, launcher
 from nri_hook.cli.install import add_places, launcher_path, remove, remove_drop_in
 from nri_hook.errors import HookError, printable
 
@@ -63,20 +63,20 @@ def remove_hook_files(folder: str, path: str) -> list[str]:
     return kept
 
 
-def hook_files(folder: str) -> list[tuple[str, files.Found | None]]:
+def hook_files(folder: str) -> list[tuple[str, atomicfile.Found | None]]:
     """The path of each file that is named like a hook file of ours, and what is there, None if that
     cannot be read."""
     pattern = f"{hookfile.PREFIX}*{hookfile.SUFFIX}"
-    found: list[tuple[str, files.Found | None]] = []
+    found: list[tuple[str, atomicfile.Found | None]] = []
     for name in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
         try:
-            found.append((name, files.read(name)))
+            found.append((name, atomicfile.read(name)))
         except HookError:
             found.append((name, None))
     return found
 
 
-def _called(found: files.Found | None) -> str | None:
+def _called(found: atomicfile.Found | None) -> str | None:
     """The launcher that a hook file calls."""
     return hookfile.launcher_of(found.data) if found else None
 
@@ -84,12 +84,12 @@ def _called(found: files.Found | None) -> str | None:
 def clear_bundle(folder: str, path: str) -> list[str]:
     """Take our hooks out of a config.json; a line for each of another launcher."""
     name = os.path.join(folder, "config.json")
-    found = files.read(name)
+    found = atomicfile.read(name)
     if found is None:
         return []
     config = hookfile.BundleConfig(found.data, name)
     if config.remove(path):
-        files.write(name, config.render(), found.mode, found)
+        atomicfile.write(name, config.render(), found.mode, found)
         print(printable(f"{name}: our hooks removed"))
     return [
         f"{name}: /hooks/{stage} kept, it calls {other}, expected {path}"
@@ -99,7 +99,7 @@ def clear_bundle(folder: str, path: str) -> list[str]:
 
 def remove_launcher(path: str) -> list[str]:
     """Remove the launcher if it is one and no engine calls it; else a line that says so."""
-    found = files.read(path)
+    found = atomicfile.read(path)
     if found is None:
         return []
     if not launcher.is_ours(found.data):

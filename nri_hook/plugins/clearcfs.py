@@ -2,7 +2,7 @@
 
 from nri_hook import skel
 from nri_hook.errors import NoControl
-from nri_hook.pluginconf import Conf
+from nri_hook.skel_conf import Conf
 
 
 def invoke(request: skel.Request) -> skel.Result:

@@ -2,7 +2,7 @@
 
 from nri_hook import oci, skel
 from nri_hook.cgroups import files, hierarchies
-from nri_hook.pluginconf import Conf
+from nri_hook.skel_conf import Conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

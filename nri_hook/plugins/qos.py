@@ -9,7 +9,7 @@ from nri_hook.cgroups.group import Group
 from nri_hook.cgroups.home import Home
 from nri_hook.cgroups.weights import DEFAULT, LEAST, MOST
 from nri_hook.errors import Left, NoControl
-from nri_hook.pluginconf import Conf
+from nri_hook.skel_conf import Conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ import gc, resource, sys, time
 gc.disable()
 sys.dont_write_bytecode = True
 sys.path.append({TOP!r})
-from nri_hook import quick
-quick.install("nri_hook")
+from nri_hook import fastimport
+fastimport.install("nri_hook")
 from nri_hook import conf, payload
 from nri_hook.chain import Chain
 

@@ -20,8 +20,8 @@ import gc, sys
 gc.disable()
 sys.dont_write_bytecode = True
 sys.path.append({TOP!r})
-from nri_hook import quick
-quick.install("nri_hook")
+from nri_hook import fastimport
+fastimport.install("nri_hook")
 import nri_hook.stages
 """,
     "those of a chain": """

@@ -17,7 +17,7 @@ from test_adopt import install_precreate
 
 from nri_hook.cgroups import folders, hierarchies, placement
 from nri_hook.cgroups.controls import Controls
-from nri_hook.pluginconf import Conf
+from nri_hook.skel_conf import Conf
 from plugins.samples import MIB, Case, call, entry, environments, fits, reload, schema
 
 LS, BE = {"qos.class": "ls"}, {"qos.class": "be"}
