@@ -8,7 +8,7 @@ the new cgroup, and it is for us to remove the old one when the container is del
 import os
 
 from nri_hook import atomicfile, procfs, runtimes, strictjson
-from nri_hook.cgroups import files as cgroup_files
+from nri_hook.cgroups import controlfile as cgroup_files
 from nri_hook.cgroups import hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError
 

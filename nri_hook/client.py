@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from nri_hook import conf, oci, payload, strictjson
-from nri_hook.cgroups import hierarchies, places
+from nri_hook.cgroups import hierarchies, paths
 from nri_hook.chain import Chain
 from nri_hook.errors import HookError
 from nri_hook.options import Options
@@ -107,7 +107,7 @@ class Client:
 def request_for(task: Task, state: str, sandbox: "Optional[Sandbox]" = None) -> "dict[str, Any]":
     """The payload for a task, as JSON has it, without `conf` and `results`. Raises HookError."""
     membership = hierarchies.membership(task.pid) if task.pid else {}
-    path = task.bundle.cgroups_path or places.default_path(task.id, membership)
+    path = task.bundle.cgroups_path or paths.default_path(task.id, membership)
     spec = payload.spec(task.bundle, path, membership, task.pid)
     return payload.request(state, task.id, task.pid, spec, sandbox)
 

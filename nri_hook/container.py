@@ -48,15 +48,15 @@ class Container:
         return os.path.realpath(self._root)
 
     def _default_path(self) -> str:
-        from nri_hook.cgroups import places
+        from nri_hook.cgroups import paths
 
-        return places.default_path(self.id, self.membership)
+        return paths.default_path(self.id, self.membership)
 
     def delegated(self) -> str:
         """Where below its cgroup init is; see places.delegated()."""
-        from nri_hook.cgroups import places
+        from nri_hook.cgroups import paths
 
-        return places.delegated(self.bundle.annotations) if self.caller.name == "crun" else ""
+        return paths.delegated(self.bundle.annotations) if self.caller.name == "crun" else ""
 
     def request(self) -> "dict[str, Any]":
         """The Request for its creation. Raises HookError."""

@@ -172,10 +172,10 @@ class Creation:
 
     def _place(self, answer: "Answer") -> str:
         """Put the container where the answer says; the outcome."""
-        from nri_hook.cgroups import places
+        from nri_hook.cgroups import paths
 
         try:
-            path = places.normal(answer.cgroups_path, self.container.cgroups_path)
+            path = paths.normal(answer.cgroups_path, self.container.cgroups_path)
             if path is None:
                 return "stays"
             self.report.target = path

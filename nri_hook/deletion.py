@@ -31,9 +31,9 @@ def finish(
     # Natively the runtime ends what outlives init; in a pid namespace of its own nothing does.
     outlived = not document.get("privatePids", True) and not present
     for made in document["placements"]:
-        from nri_hook.cgroups import old_cgroups, placement
+        from nri_hook.cgroups import move, old_cgroups
 
-        errors += placement.clean_up(made, end, by_force=True)
+        errors += move.clean_up(made, end, by_force=True)
         errors += old_cgroups.clean_up(made, end, outlived, present)
     return errors
 

@@ -30,7 +30,7 @@ class LiveMove:
         self, path: str, leave_parent: bool, creation: "Creation"
     ) -> "Optional[dict[str, str]]":
         """Move init, with all that its cgroup is. Raises Left, Refused or HookError."""
-        from nri_hook.cgroups import placement, plan, view
+        from nri_hook.cgroups import mounts, move, plan
 
         container, book = self.container, creation.book
         container.check_movable()
@@ -49,11 +49,11 @@ class LiveMove:
         if planned is None:
             return None
         planned.keeps_scope = container.is_crio()
-        with view.look(
+        with mounts.look(
             planned, container.bundle, container.rootfs(), container.caller.name
         ) as seen:
             self.plan = planned
-            placement.apply(planned, container.bundle, seen, book.is_stale, creation.save)
+            move.apply(planned, container.bundle, seen, book.is_stale, creation.save)
         container.init.check()
         return dict(membership, **planned.cgroups)
 
@@ -61,9 +61,9 @@ class LiveMove:
         """Move init back, remove what was made; what failed."""
         if self.plan is None:
             return []
-        from nri_hook.cgroups import placement
+        from nri_hook.cgroups import move
 
-        errors = placement.undo(self.plan, deadline)
+        errors = move.undo(self.plan, deadline)
         if not errors:
             self.plan = None
         return errors
@@ -72,9 +72,9 @@ class LiveMove:
         """Let go of what could still have taken init back; what failed of it."""
         if self.plan is None:
             return []
-        from nri_hook.cgroups import placement
+        from nri_hook.cgroups import move
 
-        return placement.settle(self.plan)
+        return move.settle(self.plan)
 
     def document(self) -> "list[dict[str, Any]]":
         return [self.plan.document()] if self.plan else []
@@ -90,14 +90,14 @@ class NativePlacement:
     def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
         """Write the path into the config; parents that are missing are made, and so are ours to
         remove. Raises Left, Refused or HookError."""
-        from nri_hook.cgroups import placement, plan
+        from nri_hook.cgroups import move, plan
 
         if trust.in_user_namespace():
             raise Left("the hook runs in a user namespace (rootless), which may not make cgroups")
         parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
         self.made = [parents.document(creation.book.name)]
         creation.save()
-        placement.make_parents(parents, creation.book.name, creation.book.folder)
+        move.make_parents(parents, creation.book.name, creation.book.folder)
         parents.is_marked = True
         self.made = [parents.document(creation.book.name)]
         self.draft.rewrite(path)
@@ -105,9 +105,9 @@ class NativePlacement:
 
     def take_back(self, deadline: float) -> "list[HookError]":
         """Remove the parents; what failed."""
-        from nri_hook.cgroups import placement
+        from nri_hook.cgroups import move
 
-        errors = [e for made in self.made for e in placement.clean_up(made, deadline)]
+        errors = [e for made in self.made for e in move.clean_up(made, deadline)]
         if not errors:
             self.made = []
         return errors

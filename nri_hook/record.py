@@ -12,7 +12,7 @@ import stat
 import time
 
 from nri_hook import procfs, runtimes, strictjson, trust
-from nri_hook.cgroups import files
+from nri_hook.cgroups import controlfile
 from nri_hook.errors import HookError, Left
 from nri_hook.options import Options
 
@@ -103,7 +103,7 @@ class Record:
     def remove(self) -> None:
         """Remove the record; the container is nothing to us any more. Raises HookError."""
         for path in (self.path, self.new_path, self.lock_path):
-            files.unlink(path)
+            controlfile.unlink(path)
 
     def check_is_of(self, id: str) -> None:
         """Raise HookError if it is the record of another container, by whatever accident."""

@@ -26,7 +26,7 @@ from typing import Any, Callable
 import pytest
 
 from nri_hook import cli, payload, program, strictjson, trust
-from nri_hook.cgroups import folders, hierarchies
+from nri_hook.cgroups import directories, hierarchies
 from nri_hook.client import State, Task, request_for
 from nri_hook.errors import HookError
 from nri_hook.skel import Result
@@ -156,7 +156,7 @@ class Container:
         everywhere = hierarchies.membership(os.getpid())
         for hierarchy in hierarchies.mounted(everywhere).values():
             with contextlib.suppress(HookError):
-                folders.remove(hierarchy.mount + self.cgroup, lambda parent: False, 0)
+                directories.remove(hierarchy.mount + self.cgroup, lambda parent: False, 0)
 
     def _install(self, plugin: str, conf: Any) -> None:
         for name in ("plugins", "conf"):

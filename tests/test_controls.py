@@ -8,8 +8,8 @@ import pytest
 from support import cgroups
 from support.commands import read
 
-from nri_hook.cgroups import hierarchies, weights
-from nri_hook.cgroups.controls import Controls
+from nri_hook.cgroups import hierarchies
+from nri_hook.cgroups.controls import Controls, weights
 from nri_hook.errors import ControlError, HookError, NoControl, Refused
 
 MIB = 1 << 20

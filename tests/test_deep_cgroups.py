@@ -16,7 +16,7 @@ from support.commands import run
 from support.node import TOP
 from support.waiting import wait_until
 
-from nri_hook.cgroups import folders, nested
+from nri_hook.cgroups import directories, nested
 
 pytestmark = pytest.mark.guest
 
@@ -93,7 +93,7 @@ def test_all_are_removed_with_what_is_in_them(cgroup, nest, sleeper, depth):
     with pytest.raises(OSError):
         nested.remove(cgroup)
     assert os.path.isdir(f"{cgroup}/n")
-    folders.kill(cgroup)
+    directories.kill(cgroup)
     assert sleeper.wait() == -signal.SIGKILL
     nested.remove(cgroup)
     assert not os.path.exists(cgroup)
@@ -104,7 +104,7 @@ def test_kill_without_the_kernels_help(cgroup, nest, sleeper, monkeypatch):
     nest(cgroup, DEPTHS[-1]).put(sleeper.pid)
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda p: "cgroup.kill" not in str(p) and exists(p))
-    folders.kill(cgroup)
+    directories.kill(cgroup)
     assert sleeper.wait() == -signal.SIGKILL
 
 

@@ -13,7 +13,7 @@ from support.waiting import is_alive, wait_until
 from test_gc import BINARIES, Moved, forget, of_host
 
 from nri_hook import procfs, record, strictjson
-from nri_hook.cgroups import folders, placement
+from nri_hook.cgroups import directories, move
 
 
 @pytest.fixture(params=BINARIES)
@@ -79,7 +79,7 @@ def test_the_record_of_another_container(scene, node, each, sleeper):
     name = record.name(each.root, "one")
     for folder in folders_of_other:
         cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
-        folders.mark(folder, name)
+        directories.mark(folder, name)
     placed = {"claim": name, "leaves": folders_of_other, "made": folders_of_other, "parents": []}
     write(node, name, crafted("other", sleeper, placements=[placed], outcome="moved"))
     refused(each, node, bundle, "is the record of container 'other', expected one")
@@ -198,7 +198,7 @@ class Earlier:
         self.name = record.name(runc.root, "one")
         for folder in (self.mount + scene.cgroup, self.mount + self.new):
             os.mkdir(folder)
-            folders.mark(folder, self.name, node.state_dir)
+            directories.mark(folder, self.name, node.state_dir)
         cgroups.write(f"{self.mount}{self.new}/cgroup.procs", self.pid)
         text = "".join(line + "\n" for line in LINES[:lines])
         seen = self.mount if cgroups.pure_v2() else "/sys/fs/cgroup"
@@ -323,7 +323,7 @@ def test_a_cgroup_that_a_killed_hook_made(scene, sleeper, used):
     for folder in made if used else ():
         cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
-    assert placement.clean_up(document, 0, by_force=True) == []
+    assert move.clean_up(document, 0, by_force=True) == []
     assert [folder for folder in made if os.path.isdir(folder)] == (made if used else [])
     assert sleeper.poll() is None
 
@@ -332,6 +332,6 @@ def test_a_cgroup_that_another_hook_has_marked_since(scene):
     made = scene.parent(f"{scene.cgroup}-x")
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
     for folder in made:
-        folders.mark(folder, "two")
-    assert placement.clean_up(document, 0, by_force=True) == []
+        directories.mark(folder, "two")
+    assert move.clean_up(document, 0, by_force=True) == []
     assert all(map(os.path.isdir, made))

@@ -8,7 +8,7 @@ import pytest
 from support import cgroups
 from support.node import TOP
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 
 COUNT = """
 import os
@@ -56,7 +56,7 @@ def test_a_list_of_more_than_a_page():
         path = cgroups.find(child.pid, "tasks") or cgroups.find(child.pid, "cgroup.threads")
         threads = os.listdir(f"/proc/{child.pid}/task")
         assert len(threads) > 1200
-        assert set(threads) <= set(files.read(path).split())
+        assert set(threads) <= set(controlfile.read(path).split())
     finally:
         child.kill()
         child.communicate()

@@ -202,4 +202,4 @@ def test_the_controls_of_a_container(start):
     assert done.returncode == 0
     ours = {name for name in names if name.startswith("nri_hook")}
     assert names - start - ours <= ALLOWED - {"_ctypes", "_socket", "fcntl"}
-    assert "nri_hook.cgroups.home" in ours and "nri_hook.cgroups.systemd" not in ours
+    assert "nri_hook.cgroups.controls.home" in ours and "nri_hook.cgroups.systemd" not in ours

@@ -5,7 +5,7 @@ import os
 import pytest
 from support import cgroups
 
-from nri_hook.cgroups import limits
+from nri_hook.cgroups import parent_limits
 
 MIB = 1 << 20
 # File -> a limit, and what takes it away. Which of them there are depends on the machine.
@@ -60,7 +60,7 @@ def holder(folders, file):
 
 
 def finite(folder):
-    return limits.finite(folder, os.path.dirname(folder))
+    return parent_limits.finite(folder, os.path.dirname(folder))
 
 
 def test_a_fresh_cgroup_bounds_nothing(folders):
@@ -141,11 +141,11 @@ def test_a_narrower_cpuset(folders, file):
         pytest.skip(f"this machine has but one of what {file} is about")
     cgroups.write(f"{folder}/{file}", first)
     assert finite(folder) == (f"{folder}/{effective}", first)
-    assert limits.finite(folder, folder) is None
+    assert parent_limits.finite(folder, folder) is None
     cgroups.write(f"{folder}/{file}", every)
     assert finite(folder) is None
 
 
 def test_a_cgroup_that_is_gone(folders):
     with pytest.raises(FileNotFoundError):
-        limits.finite(f"{folders[0]}/missing", folders[0])
+        parent_limits.finite(f"{folders[0]}/missing", folders[0])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from nri_hook.cgroups import hierarchies, places
+from nri_hook.cgroups import hierarchies, paths
 from nri_hook.errors import Left, Refused
 
 PATHS = ("/kubepods/pod1/x", "default/redis", "redis", "/redis")
@@ -14,7 +14,7 @@ UNITS = (":runc:redis", "system.slice:runc:redis", "qos.slice::redis")
 def refused(answer, own):
     """The reason why the answer is refused, without its beginning."""
     with pytest.raises(Refused) as caught:
-        places.normal(answer, own)
+        paths.normal(answer, own)
     reason = str(caught.value)
     assert reason.startswith("cgroupsPath ")
     assert "\n" not in reason and len(reason) < 4000
@@ -23,9 +23,9 @@ def refused(answer, own):
 
 def test_the_two_forms():
     for unit in (*UNITS, "::", "a:b:c", "::name"):
-        assert places.is_unit(unit), unit
+        assert paths.is_unit(unit), unit
     for path in (*PATHS, "", "a", "a:b", "a:b:c:d", "/a:b:c", "a/b:c:d", "a.slice"):
-        assert not places.is_unit(path), path
+        assert not paths.is_unit(path), path
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_the_two_forms():
     ],
 )
 def test_an_absolute_answer_stays_absolute(answer, own, place):
-    assert places.normal(answer, own) == place
-    assert places.leaves_base(place, own) == (answer[0] == "/" != own[0])
+    assert paths.normal(answer, own) == place
+    assert paths.leaves_base(place, own) == (answer[0] == "/" != own[0])
 
 
 @pytest.mark.parametrize("own", PATHS)
@@ -54,18 +54,18 @@ def test_the_present_place_is_no_move(own):
     if own.startswith("/"):
         same += [f"//{bare}/"]
     for answer in same:
-        assert places.normal(answer, own) is None
+        assert paths.normal(answer, own) is None
     # Only the kernel can tell what a relative path is below.
-    assert places.normal(f"/{bare}", own) == (None if own.startswith("/") else f"/{bare}")
-    assert places.normal(f"{bare}2", own) is not None
-    assert places.normal(f"x/{bare}", own) is not None
+    assert paths.normal(f"/{bare}", own) == (None if own.startswith("/") else f"/{bare}")
+    assert paths.normal(f"{bare}2", own) is not None
+    assert paths.normal(f"x/{bare}", own) is not None
 
 
 @pytest.mark.parametrize("own", [*UNITS, *PATHS])
 def test_the_other_form_is_refused(own):
-    other = "default/redis" if places.is_unit(own) else "system.slice:runc:redis"
+    other = "default/redis" if paths.is_unit(own) else "system.slice:runc:redis"
     reason = refused(other, own)
-    assert f"expected {'slice:prefix:name' if places.is_unit(own) else 'a path'}" in reason
+    assert f"expected {'slice:prefix:name' if paths.is_unit(own) else 'a path'}" in reason
     assert repr(own) in reason
 
 
@@ -87,7 +87,7 @@ def test_its_own_path_leads_where_it_reads():
     """Nobody could tell where runc and crun, who take such parts differently, have put it."""
     for own in ("../x/libpod-1", "/../x/libpod-1", "/a/../b", "a/./b", "/a/..", "./a"):
         with pytest.raises(Refused, match="the container's own cgroupsPath .* has the part"):
-            places.normal("/qos/x", own)
+            paths.normal("/qos/x", own)
 
 
 def test_names_that_no_line_can_hold():
@@ -97,31 +97,31 @@ def test_names_that_no_line_can_hold():
 
 
 def test_length():
-    longest = "x" * places.MAX_NAME
-    assert places.normal(f"/{longest}/x", "/y") == f"/{longest}/x"
+    longest = "x" * paths.MAX_NAME
+    assert paths.normal(f"/{longest}/x", "/y") == f"/{longest}/x"
     assert "at most 255 bytes" in refused(f"/{longest}x", "/y")
     assert "at most 255 bytes" in refused("/" + "é" * 128, "/y")
     path = ("/" + "x" * 99) * 30
-    assert places.normal(path, "/y") == path
+    assert paths.normal(path, "/y") == path
     assert "longer than 3000 characters" in refused(path + "/", "/y")
     assert "longer than 3000 characters" in refused(f"a.slice:runc:{'x' * 3000}", ":runc:x")
 
 
 def test_a_unit_is_taken_as_it_is():
     for answer in ("qos.slice:runc:redis", "a-b.slice:crio:x", ":runc:other", "qos.slice::x"):
-        assert places.normal(answer, ":runc:redis") == answer
+        assert paths.normal(answer, ":runc:redis") == answer
 
 
 def test_the_present_unit_is_no_move():
     for own in UNITS:
-        assert places.normal(own, own) is None
+        assert paths.normal(own, own) is None
 
 
 def test_the_default_slice_may_be_left_out_or_not():
     """runc, docs/systemd.md: no slice means system.slice. Both name the present scope."""
-    assert places.normal("system.slice:runc:redis", ":runc:redis") is None
-    assert places.normal(":runc:redis", "system.slice:runc:redis") is None
-    assert places.normal("user.slice:runc:redis", ":runc:redis") is not None
+    assert paths.normal("system.slice:runc:redis", ":runc:redis") is None
+    assert paths.normal(":runc:redis", "system.slice:runc:redis") is None
+    assert paths.normal("user.slice:runc:redis", ":runc:redis") is not None
 
 
 # Where a container is
@@ -129,7 +129,7 @@ def test_the_default_slice_may_be_left_out_or_not():
 
 def own(cgroups_path, **membership):
     """hierarchy -> (base, path)."""
-    found = places.own_places(cgroups_path, membership)
+    found = paths.own_places(cgroups_path, membership)
     for place in found:
         assert place.cgroup() == place.base + place.path == membership[place.hierarchy]
     return {place.hierarchy: (place.base, place.path) for place in found}
@@ -157,14 +157,14 @@ def test_no_cgroup_of_its_own(path):
     """It shares its runtime's, which is ours, or is elsewhere than its path says."""
     ours = hierarchies.membership(os.getpid())
     with pytest.raises(Left, match="its cgroup is not its own but that of its runtime"):
-        places.own_places(path, ours)
+        paths.own_places(path, ours)
     for membership in ({}, {"": "/x"}, {"": "/user.slice", "cpu": "/"}, {**ours, "x": "/"}):
         with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
-            places.own_places(path, membership)
+            paths.own_places(path, membership)
 
 
 def test_a_place_with_another_path_keeps_its_base():
-    (place,) = places.own_places("a/b", {"cpu": "/base/a/b"})
+    (place,) = paths.own_places("a/b", {"cpu": "/base/a/b"})
     other = place.with_path("/qos/x")
     assert (other.hierarchy, other.cgroup()) == ("cpu", "/base/qos/x")
     assert place.cgroup() == "/base/a/b"
@@ -172,33 +172,33 @@ def test_a_place_with_another_path_keeps_its_base():
 
 def test_what_crun_puts_below_the_cgroup_that_it_limits():
     def delegated(name):
-        return places.delegated({"run.oci.delegate-cgroup": name})
+        return paths.delegated({"run.oci.delegate-cgroup": name})
 
-    assert places.delegated({}) == delegated("") == delegated("/") == delegated(".") == ""
+    assert paths.delegated({}) == delegated("") == delegated("/") == delegated(".") == ""
     assert delegated("foo") == delegated("/foo/") == delegated("./foo//.") == "/foo"
     assert delegated("a/b.scope") == "/a/b.scope"
 
-    (place,) = places.own_places("/a/b", {"": "/a/b/foo"}, "/foo")
+    (place,) = paths.own_places("/a/b", {"": "/a/b/foo"}, "/foo")
     assert (place.cgroup(), place.inner) == ("/a/b", "/foo")
     assert place.with_path("/x").inner == "/foo"
     # runc does not know it, and crun puts it nowhere else.
-    (place,) = places.own_places("/a/b", {"": "/a/b"}, "/foo")
+    (place,) = paths.own_places("/a/b", {"": "/a/b"}, "/foo")
     assert (place.cgroup(), place.inner) == ("/a/b", "")
     with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
-        places.own_places("/a/b", {"": "/a/b/foo/bar"}, "/foo")
+        paths.own_places("/a/b", {"": "/a/b/foo/bar"}, "/foo")
     with pytest.raises(Refused, match="its cgroup is not at its cgroupsPath"):
-        places.own_places("/a/b", {"": "/a/x"}, delegated("../x"))
+        paths.own_places("/a/b", {"": "/a/x"}, delegated("../x"))
 
 
 def test_the_default_is_the_id_or_a_scope():
-    assert places.default_path("redis", {"cpu": "/redis", "": "/user/redis"}) == "redis"
-    assert places.default_path("redis", {}) == "redis"
+    assert paths.default_path("redis", {"cpu": "/redis", "": "/user/redis"}) == "redis"
+    assert paths.default_path("redis", {}) == "redis"
     for prefix in ("runc", "crun"):
         for inner in ("", "/container"):
             membership = {"": f"/system.slice/{prefix}-redis.scope{inner}"}
-            assert places.default_path("redis", membership) == f":{prefix}:redis"
-    assert places.default_path("red", {"": "/system.slice/runc-redis.scope"}) == "red"
-    assert places.default_path("redis", {"": "/system.slice/libpod-redis.scope"}) == "redis"
+            assert paths.default_path("redis", membership) == f":{prefix}:redis"
+    assert paths.default_path("red", {"": "/system.slice/runc-redis.scope"}) == "red"
+    assert paths.default_path("redis", {"": "/system.slice/libpod-redis.scope"}) == "redis"
 
 
 SCOPE = "/machine.slice/machine-a.slice/libpod-1.scope"
@@ -206,15 +206,15 @@ SCOPE = "/machine.slice/machine-a.slice/libpod-1.scope"
 
 def test_the_scope_is_the_one_that_the_cgroups_path_names():
     unit = "machine-a.slice:libpod:1"
-    assert places.scope_in(SCOPE, unit) == (SCOPE, "")
+    assert paths.scope_in(SCOPE, unit) == (SCOPE, "")
     # crun, with and without annotations of the container: init.scope is no unit.
     for inner in ("/container", "/container/init.scope", "/init.scope", "/a/b.scope/c"):
-        assert places.scope_in(SCOPE + inner, unit) == (SCOPE, inner)
-    assert places.scope_in("/system.slice/crun-x.scope/container", ":crun:x") == (
+        assert paths.scope_in(SCOPE + inner, unit) == (SCOPE, inner)
+    assert paths.scope_in("/system.slice/crun-x.scope/container", ":crun:x") == (
         "/system.slice/crun-x.scope",
         "/container",
     )
-    assert places.scope_in("/runc-x.scope", "-.slice:runc:x") == ("/runc-x.scope", "")
+    assert paths.scope_in("/runc-x.scope", "-.slice:runc:x") == ("/runc-x.scope", "")
 
 
 @pytest.mark.parametrize(
@@ -231,19 +231,19 @@ def test_the_scope_is_the_one_that_the_cgroups_path_names():
 )
 def test_what_only_looks_like_its_scope(cgroup):
     """crun's annotation run.oci.systemd.subgroup can lead anywhere."""
-    assert places.scope_in(cgroup, "machine-a.slice:libpod:1") is None
+    assert paths.scope_in(cgroup, "machine-a.slice:libpod:1") is None
 
 
 def test_a_unit_beside_another():
-    assert places.beside("a.slice:libpod:1") == "a.slice:libpod-nri:1"
-    assert places.beside(":runc:1") == ":runc-nri:1"
+    assert paths.beside("a.slice:libpod:1") == "a.slice:libpod-nri:1"
+    assert paths.beside(":runc:1") == ":runc-nri:1"
 
 
 def test_whether_it_is_in_a_scope():
     scope = {"": "/system.slice/runc-redis.scope"}
-    assert places.in_scope(":runc:redis", scope)
-    assert places.in_scope("a.slice:crun:x", {"": "/a.slice/crun-x.scope/container"})
+    assert paths.in_scope(":runc:redis", scope)
+    assert paths.in_scope("a.slice:crun:x", {"": "/a.slice/crun-x.scope/container"})
     # runc without --systemd-cgroup takes such a cgroupsPath for the name of a folder.
-    assert not places.in_scope(":runc:redis", {"": "/:runc:redis"})
-    assert not places.in_scope("a:b:c", {"": "/a:b:c"})
-    assert not places.in_scope("a/redis", scope)
+    assert not paths.in_scope(":runc:redis", {"": "/:runc:redis"})
+    assert not paths.in_scope("a:b:c", {"": "/a:b:c"})
+    assert not paths.in_scope("a/redis", scope)

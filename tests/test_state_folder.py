@@ -12,7 +12,7 @@ from support.records import DOCUMENT, release, soon, write
 from support.users import as_user, in_user_namespace
 
 from nri_hook import record
-from nri_hook.cgroups import folders, hierarchies
+from nri_hook.cgroups import directories, hierarchies
 from nri_hook.errors import HookError, Left
 from nri_hook.options import Options
 
@@ -51,12 +51,12 @@ def test_nobody_else_holds_a_move_up(folder, options, scene):
     cgroup = f"{scene.cgroup}/x"
     begin = time.monotonic()
     with pytest.raises(HookError, match=f"{folder}: is open to others, expected a folder of our"):
-        folders.make(hierarchy, cgroup, "claim", [], folder)
+        directories.make(hierarchy, cgroup, "claim", [], folder)
     # The mark of a cgroup may name a folder that has been another's since.
     (path,) = scene.parent(cgroup, [cgroups.V2])
-    folders.mark(path, "claim", folder)
-    folders.remove_empty(path, lambda path: path.startswith(hierarchy.folder(scene.cgroup)))
-    assert time.monotonic() - begin < folders.MARKING
+    directories.mark(path, "claim", folder)
+    directories.remove_empty(path, lambda path: path.startswith(hierarchy.folder(scene.cgroup)))
+    assert time.monotonic() - begin < directories.MARKING
     assert not os.path.exists(path)
     os.close(holder)
 

@@ -6,7 +6,7 @@ Sources: kernel, admin-guide/cgroup-v1/devices.rst; bpf(2), include/uapi/linux/b
 import errno
 import os
 
-from nri_hook.cgroups import files, syscalls
+from nri_hook.cgroups import controlfile, syscalls
 from nri_hook.cgroups.syscalls import memory, u32, u64
 from nri_hook.errors import HookError, Refused
 
@@ -27,18 +27,18 @@ def carry_list(old: str, new: str, denied: "list[str]") -> None:
     denied: the exceptions of a list that starts from "all allowed", which the kernel does not
     show. Raises Refused, e.g. where the parent of `new` denies what `old` allows.
     """
-    wanted = files.read(f"{old}/devices.list").splitlines()
+    wanted = controlfile.read(f"{old}/devices.list").splitlines()
     try:
         if wanted == [EVERYTHING]:
             for line in denied:
-                files.write(f"{new}/devices.deny", line)
-        elif set(files.read(f"{new}/devices.list").splitlines()) != set(wanted):
-            files.write(f"{new}/devices.deny", "a")
+                controlfile.write(f"{new}/devices.deny", line)
+        elif set(controlfile.read(f"{new}/devices.list").splitlines()) != set(wanted):
+            controlfile.write(f"{new}/devices.deny", "a")
             for line in wanted:
-                files.write(f"{new}/devices.allow", line)
+                controlfile.write(f"{new}/devices.allow", line)
     except OSError as error:
         raise Refused(f"cannot take the device list: {error.strerror}", path=new) from None
-    found = files.read(f"{new}/devices.list").splitlines()
+    found = controlfile.read(f"{new}/devices.list").splitlines()
     if set(found) != set(wanted):
         raise Refused(f"reads {found}, expected {wanted}", path=f"{new}/devices.list")
 

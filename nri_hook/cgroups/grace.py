@@ -11,7 +11,7 @@ kernel/rcu/sync.c.
 import os
 import time
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 
 OWN = "/proc/self/cgroup"
 # Seconds. A writer is quick for as long as a grace period after the one before, which is 14 ms on
@@ -25,7 +25,7 @@ class Grace:
     """Holds it off from now on, as long as renew() is called every few milliseconds."""
 
     def __init__(self) -> None:
-        self._own = files.read_bytes(OWN)
+        self._own = controlfile.read_bytes(OWN)
         self._procs = _own_procs()
         self._end = time.monotonic() + LONGEST
         self._next = 0.0
@@ -39,7 +39,9 @@ class Grace:
         if now < self._next:
             return True
         self._next = now + PAUSE
-        if files.read_bytes(OWN) != self._own:  # somebody has moved us, who is not to be undone
+        if (
+            controlfile.read_bytes(OWN) != self._own
+        ):  # somebody has moved us, who is not to be undone
             return False
         try:
             os.write(self._procs, b"0")  # whoever writes, who is there already

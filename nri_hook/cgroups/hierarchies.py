@@ -5,7 +5,7 @@ Source: cgroups(7), proc_pid_mountinfo(5); kernel, admin-guide/cgroup-v2.rst.
 
 import os
 
-from nri_hook.cgroups import files
+from nri_hook.cgroups import controlfile
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def membership(pid: int) -> "dict[str, str]":
     """
     path = f"/proc/{pid}/cgroup"
     try:
-        lines = os.fsdecode(files.read_bytes(path)).split("\n")[:-1]
+        lines = os.fsdecode(controlfile.read_bytes(path)).split("\n")[:-1]
     except OSError as error:
         raise HookError(f"no such process: {error.strerror}", path=path) from None
     found = {}

@@ -13,7 +13,7 @@ import os
 import time
 
 from nri_hook import procfs
-from nri_hook.cgroups import files, folders, hierarchies
+from nri_hook.cgroups import controlfile, directories, hierarchies
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ PAUSE = 0.002
 def mark(folder: str, claim: str, pid: int, start: int, guard: str) -> None:
     """Say in a cgroup that holds nothing but init whose it is. Raises Left where that cannot be
     said, OSError where the folder has gone."""
-    files.label(folder, MARK, f"{claim} {pid} {start} {guard}")
+    controlfile.label(folder, MARK, f"{claim} {pid} {start} {guard}")
 
 
 def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookError]":
@@ -49,7 +49,7 @@ def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookErr
             if _make(folder, document["claim"], end):
                 mark(folder, document["claim"], pid, procfs.start_time(pid), guard)
         except OSError as error:
-            errors.append(files.failed(error, folder, "cannot be made anew"))
+            errors.append(controlfile.failed(error, folder, "cannot be made anew"))
         except HookError as error:
             errors.append(error)
     return errors
@@ -72,7 +72,7 @@ def _make(folder: str, claim: str, deadline: float) -> bool:
 
 def unmark(folder: str) -> None:
     """Leave the cgroup to the runtime again: its container is back in it."""
-    files.unlabel(folder, MARK)
+    controlfile.unlabel(folder, MARK)
 
 
 def claim_of(folder: str) -> str:
@@ -97,7 +97,9 @@ def clean_up(
         if any(hierarchies.is_within(own, folder) for own in spared):
             continue
         try:
-            folders.remove_tree(folder, deadline, folders.kill_members if by_force else None)
+            directories.remove_tree(
+                folder, deadline, directories.kill_members if by_force else None
+            )
         except HookError as error:
             errors.append(error)
     return errors
@@ -107,7 +109,7 @@ def occupied(document: "dict[str, Any]") -> "tuple[str, str]":
     """(an old cgroup of a container, what is in it or below it), ("", "") if all are empty."""
     for folder in document.get("old", ()):
         if claim_of(folder) == document["claim"]:
-            found = folders.occupant(folder)
+            found = directories.occupant(folder)
             if found:
                 return folder, found
     return "", ""
@@ -121,7 +123,7 @@ def whose(folder: str) -> "tuple[str, str]":
 
 
 def _read(folder: str) -> "tuple[str, int, int, str]":
-    claim, _, rest = files.label_of(folder, MARK).partition(" ")
+    claim, _, rest = controlfile.label_of(folder, MARK).partition(" ")
     try:
         pid, start, guard = rest.split(" ", 2)
         return claim, int(pid), int(start), guard
@@ -131,6 +133,6 @@ def _read(folder: str) -> "tuple[str, int, int, str]":
 
 def _holds(folder: str, pid: int) -> bool:
     try:
-        return str(pid) in files.read(f"{folder}/cgroup.procs").split()
+        return str(pid) in controlfile.read(f"{folder}/cgroup.procs").split()
     except OSError:
         return False

@@ -6,7 +6,7 @@ container cannot be moved at all.
 
 import os
 
-from nri_hook.cgroups import files, folders, hierarchies, limits, places
+from nri_hook.cgroups import controlfile, directories, hierarchies, parent_limits, paths
 from nri_hook.errors import Left, Refused
 
 TYPE_CHECKING = False
@@ -149,10 +149,10 @@ def plan(
     Refused, or HookError.
     """
     mounted = hierarchies.mounted(membership)
-    if places.in_scope(cgroups_path, membership):
+    if paths.in_scope(cgroups_path, membership):
         placement = _plan_unit(pid, membership, cgroups_path, answer, claim, mounted)
     else:
-        placed = places.own_places(cgroups_path, membership, delegated)
+        placed = paths.own_places(cgroups_path, membership, delegated)
         placement = _plan_folders(pid, placed, cgroups_path, answer, claim, mounted)
     if not placement.steps:
         return None
@@ -164,7 +164,7 @@ def plan(
         if not leave_parent:
             _check_limits(step.outer())
     for step in placement.steps:
-        placement.made += folders.missing(step.hierarchy, step.new_cgroup)
+        placement.made += directories.missing(step.hierarchy, step.new_cgroup)
     return placement
 
 
@@ -199,7 +199,7 @@ def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
 
     cgroups_path: of its config, `answer` has the same form. Raises Refused.
     """
-    unit = places.is_unit(cgroups_path)
+    unit = paths.is_unit(cgroups_path)
     is_below_base = not unit and not cgroups_path.startswith("/")
     if is_below_base:
         _check_base(cgroups_path, answer, leave_parent)
@@ -215,7 +215,7 @@ def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
             _check_limits(step)
         parent = "" if unit else os.path.dirname(new).rstrip("/")
         found.steps.append((hierarchy, parent))
-        found.made += folders.missing(hierarchy, parent) if parent else []
+        found.made += directories.missing(hierarchy, parent) if parent else []
         found.cgroups[hierarchy.name] = new
     return found
 
@@ -234,7 +234,7 @@ def _check_base(cgroups_path: str, answer: str, leave_parent: bool) -> None:
 
 def _absolute(cgroups_path: str) -> str:
     """A cgroupsPath of any form as one that begins with a slash."""
-    if places.is_unit(cgroups_path):
+    if paths.is_unit(cgroups_path):
         from nri_hook.cgroups import systemd
 
         return systemd.Unit.named(cgroups_path).cgroup
@@ -243,7 +243,7 @@ def _absolute(cgroups_path: str) -> str:
 
 def _plan_folders(
     pid: int,
-    placed: "list[places.Place]",
+    placed: "list[paths.Place]",
     cgroups_path: str,
     answer: str,
     claim: str,
@@ -256,7 +256,7 @@ def _plan_folders(
         if hierarchy is None or not hierarchy.reaches(place.cgroup()):
             continue
         found = True
-        if places.leaves_base(answer, cgroups_path):
+        if paths.leaves_base(answer, cgroups_path):
             target = hierarchy.absolute(answer)
         else:
             target = place.with_path("/" + answer.strip("/")).cgroup()
@@ -286,7 +286,7 @@ def _plan_unit(
     from nri_hook.cgroups import systemd
 
     present = membership[hierarchies.V2]
-    found = places.scope_in(present, cgroups_path)
+    found = paths.scope_in(present, cgroups_path)
     assert found  # it is in its scope, and v2 is the only hierarchy
     scope, inner = found
     unit = systemd.target(answer, os.path.basename(scope))
@@ -304,11 +304,11 @@ def _check_old(step: Step, pid: int) -> None:
     """
     *above, own = [level.old for level in step.levels()]
     for folder in (*above, own):
-        members = files.read(f"{folder}/cgroup.procs").split()
+        members = controlfile.read(f"{folder}/cgroup.procs").split()
         others = [other for other in members if other != str(pid)]
         if others:
             raise Refused(f"its cgroup is not its own: process {others[0]} is in {folder} too")
-        inner = folders.first_inside(folder, but=(*above, own))
+        inner = directories.first_inside(folder, but=(*above, own))
         if inner:
             raise Refused(f"its cgroup has cgroups below it: {inner}")
 
@@ -317,9 +317,9 @@ def _check_new(step: Step) -> None:
     """Raise Refused where the target is in use, or frozen."""
     folder = step.new
     if os.path.isdir(folder):
-        if files.read(f"{folder}/cgroup.procs").strip():
+        if controlfile.read(f"{folder}/cgroup.procs").strip():
             raise Refused("is occupied by another process, expected an empty cgroup", path=folder)
-        inner = os.path.basename(folders.first_inside(folder))
+        inner = os.path.basename(directories.first_inside(folder))
         if inner:
             raise Refused(f"holds the cgroup {inner}, expected an empty one", path=folder)
     if step.hierarchy.name == hierarchies.V2:
@@ -332,7 +332,7 @@ def _check_thawed(step: Step, name: str, thawed: str) -> None:
     folder = step.new
     while len(folder) > len(step.hierarchy.mount):
         try:
-            state = files.read(f"{folder}/{name}").strip()
+            state = controlfile.read(f"{folder}/{name}").strip()
         except (FileNotFoundError, NotADirectoryError):
             state = thawed
         if state != thawed:
@@ -349,7 +349,7 @@ def _check_limits(step: Step) -> None:
         folder = step.hierarchy.folder("/".join(old[:count]))
         if not os.path.isdir(folder):  # of a container that is not there yet
             break
-        found = limits.finite(folder, common)
+        found = parent_limits.finite(folder, common)
         if found:
             raise Refused(
                 f'the move leaves the limit {found[1]!r} of a parent, expected "leaveParent": true',

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nri_hook.cgroups import devices, files, folders, hierarchies, settings, unit_properties, view
+from nri_hook.cgroups import (
+    controlfile,
+    devices,
+    directories,
+    hierarchies,
+    mounts,
+    settings,
+    unit_properties,
+)
 
 if TYPE_CHECKING:
-    from nri_hook.cgroups.placement import Config
+    from nri_hook.cgroups.move import Config
     from nri_hook.cgroups.plan import Placement, Step
 
 # What the fresh cgroup beside the present one is called, for an instant.
@@ -33,7 +41,7 @@ def changes(placement: Placement, config: Config) -> list[Change]:
     To tell what differs from a fresh cgroup one is made beside the present, and removed at once.
     """
     # It has its root filesystem by now, and the runtime has done all that it does to it.
-    with view.look(placement, config, "/", "") as seen:
+    with mounts.look(placement, config, "/", "") as seen:
         shown = [Change("show", window.mount.point, window.folder) for window in seen.windows]
     found = [Change("make", folder) for folder in placement.made]
     if placement.unit:
@@ -68,7 +76,7 @@ def _carried(step: Step, config: Config) -> list[Change]:
         programs = devices.programs(step.old)
         found += [Change("attach", step.new, f"device program {number}") for number in programs]
     elif "devices" in step.hierarchy.name.split(","):
-        lines = files.read(f"{step.old}/devices.list").splitlines()
+        lines = controlfile.read(f"{step.old}/devices.list").splitlines()
         found += [Change("write", f"{step.new}/devices.allow", line) for line in lines]
         found += [
             Change("write", f"{step.new}/devices.deny", line) for line in config.denied_devices()
@@ -81,7 +89,7 @@ def _fresh(step: Step, names: list[str]) -> dict[str, str]:
     folder = f"{step.old}{SAMPLE}-{os.getpid()}"
     os.mkdir(folder)
     try:
-        folders.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
+        directories.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
         return settings.read(folder, names)
     finally:
         os.rmdir(folder)

@@ -9,7 +9,7 @@ Sources: kernel, admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/*.rst.
 import os
 import stat
 
-from nri_hook.cgroups import files
+from nri_hook.cgroups import controlfile
 from nri_hook.errors import Refused
 
 TYPE_CHECKING = False
@@ -250,7 +250,7 @@ def _is_state(name: str) -> bool:
 def _text(path: str, folder: "Optional[int]" = None) -> str:
     """The setting in a file, as it would be written."""
     try:
-        text = files.read(path, folder)
+        text = controlfile.read(path, folder)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -264,7 +264,7 @@ def _text(path: str, folder: "Optional[int]" = None) -> str:
 def _give_up(path: str, value: str, rest: str, giving_up: "Callable[[str, str], None]") -> None:
     giving_up(path, value)
     try:
-        files.write(path, rest)
+        controlfile.write(path, rest)
     except OSError as error:
         raise Refused(f"cannot be given up: {error.strerror}", path=path) from None
 
@@ -275,6 +275,6 @@ def _set(path: str, value: str) -> None:
         there = _text(path).splitlines()
         for line in value.splitlines() or [""]:
             if line not in there:
-                files.write(path, line + "\n")
+                controlfile.write(path, line + "\n")
     except OSError as error:
         raise Refused(f"cannot take {value.strip()!r}: {error.strerror}", path=path) from None

@@ -15,7 +15,7 @@ import os
 import time
 
 from nri_hook import spawn, strictjson
-from nri_hook.cgroups import files, folders, hierarchies, places, unit_properties
+from nri_hook.cgroups import controlfile, directories, hierarchies, paths, unit_properties
 from nri_hook.errors import HookError, Refused
 
 TYPE_CHECKING = False
@@ -73,13 +73,13 @@ class Unit:
         self.prefix = prefix
         self.name = name
         self.scope = f"{prefix}-{name}.scope"
-        self.cgroup = f"{places.expand(slice)}/{self.scope}"
+        self.cgroup = f"{paths.expand(slice)}/{self.scope}"
 
     @classmethod
     def named(cls, unit: str) -> "Unit":
         """The one that slice:prefix:name stands for. Raises Refused."""
         slice, prefix, name = unit.split(":")
-        return cls(slice or places.DEFAULT_SLICE, prefix, name)
+        return cls(slice or paths.DEFAULT_SLICE, prefix, name)
 
 
 class Holder:
@@ -108,7 +108,7 @@ def target(answer: str, present: str) -> Unit:
     """The unit that `answer` asks for; `present` is the name of the container's scope, which is
     still loaded while it moves. Raises Refused."""
     unit = Unit.named(answer)
-    return unit if unit.scope != present else Unit.named(places.beside(answer))
+    return unit if unit.scope != present else Unit.named(paths.beside(answer))
 
 
 def start(
@@ -184,10 +184,10 @@ def wait_gone(folder: str, deadline: float, by_force: bool) -> "Optional[HookErr
     """
     while os.path.isdir(folder):
         if by_force:
-            folders.kill(folder)
+            directories.kill(folder)
         if time.monotonic() > deadline:
             try:
-                processes = files.read(f"{folder}/cgroup.procs").split()
+                processes = controlfile.read(f"{folder}/cgroup.procs").split()
             except OSError:
                 processes = []
             return HookError(f"is still there, with processes {processes}", path=folder)

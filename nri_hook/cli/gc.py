@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nri_hook import adoption, deletion, journal, log, options, procfs, record, runtimes, trust
-from nri_hook.cgroups import folders
+from nri_hook.cgroups import directories
 from nri_hook.cli import leftovers, state
 from nri_hook.errors import HookError, printable
 
@@ -191,8 +191,8 @@ def kill(document: dict[str, Any]) -> None:
     for placed in document["placements"]:
         unit = [placed["unit"]["folder"]] if "unit" in placed else []
         for folder in unit + placed["leaves"]:
-            if placed["claim"] in (folders.mark_of(folder), folders.holder_of(folder)):
-                folders.kill(folder)
+            if placed["claim"] in (directories.mark_of(folder), directories.holder_of(folder)):
+                directories.kill(folder)
 
 
 def _kill_init(pid: int, start: int) -> None:

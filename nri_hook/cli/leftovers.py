@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nri_hook import atomicfile, journal, log_space, record
-from nri_hook.cgroups import files as cgroup_files
-from nri_hook.cgroups import folders, hierarchies, old_cgroups
+from nri_hook.cgroups import controlfile as cgroup_files
+from nri_hook.cgroups import directories, hierarchies, old_cgroups
 from nri_hook.errors import HookError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def cgroups(folder: str) -> list[Leftover]:
         return claim != "" and not record.is_there(folder, claim) and _is_same(guard, folder)
 
     def remover(path: str) -> Callable[[], object]:
-        return lambda: folders.remove_orphan(path, folder, lambda: is_orphan(path))
+        return lambda: directories.remove_orphan(path, folder, lambda: is_orphan(path))
 
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
         gone: set[str] = set()
@@ -97,8 +97,8 @@ def _known(folder: str) -> set[str]:
 def _whose(path: str) -> tuple[str, str]:
     """(record, state folder) of the container that a cgroup was made for, or that has left it and
     ended; "" for both if it is nobody's that we know of."""
-    claim = folders.mark_of(path)
-    return (claim, folders.guard_of(path)) if claim else old_cgroups.whose(path)
+    claim = directories.mark_of(path)
+    return (claim, directories.guard_of(path)) if claim else old_cgroups.whose(path)
 
 
 def _tree(top: str) -> list[tuple[str, list[str]]]:

@@ -19,7 +19,7 @@ from nri_hook import (
     strictjson,
     trust,
 )
-from nri_hook.cgroups import hierarchies, places, plan, preview
+from nri_hook.cgroups import hierarchies, paths, plan, preview
 from nri_hook.cli import given, state
 from nri_hook.errors import HookError, UsageError
 
@@ -56,7 +56,7 @@ class Subject:
     def changes(self, answer: str, leave_parent: bool) -> list[Change] | None:
         """What a move to where the answer says would do, None where it is there already. Raises
         Left, Refused or HookError."""
-        path = places.normal(answer, self.cgroups_path)
+        path = paths.normal(answer, self.cgroups_path)
         if path is None:
             return None
         membership = hierarchies.membership(self.pid)
@@ -69,7 +69,7 @@ class Subject:
             "",
             leave_parent,
             started=True,
-            delegated=places.delegated(self.bundle.annotations),
+            delegated=paths.delegated(self.bundle.annotations),
         )
         if found is None:
             return None
@@ -107,7 +107,7 @@ class Subject:
             procfs.Init(self.pid)
             membership = hierarchies.membership(self.pid)
         cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
-        cgroups_path = cgroups_path or places.default_path(id, membership)
+        cgroups_path = cgroups_path or paths.default_path(id, membership)
         spec = payload.spec(self.bundle, cgroups_path, membership, self.pid or None)
         pod = sandbox.find(id, self.bundle)
         return payload.request("create", id, self.pid or None, spec, pod)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from nri_hook.cgroups import files, hierarchies, nested
+from nri_hook.cgroups import controlfile, hierarchies, nested
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.hierarchies import Hierarchy
@@ -84,7 +84,7 @@ class Cgroups:
             folder = _folder(hierarchy, cgroup)
             if controller in name.split(",") and folder:
                 try:
-                    return files.read(f"{folder}/{file}")
+                    return controlfile.read(f"{folder}/{file}")
                 except OSError:
                     pass
         return None
@@ -124,7 +124,7 @@ def size(count: float) -> str:
 def _members(folder: int) -> list[int]:
     """The pids in an open cgroup, but not in those below it."""
     try:
-        return list(map(int, files.read("cgroup.procs", folder).split()))
+        return list(map(int, controlfile.read("cgroup.procs", folder).split()))
     except OSError:  # it has gone, or is one of threads
         return []
 

@@ -1,7 +1,7 @@
 """konfine: some CPUs stay free of containers. See docs/plugins/konfine.md."""
 
 from nri_hook import oci, skel
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 from nri_hook.skel_conf import Conf
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def _check(named: "set[int]", reserved: "set[int]") -> None:
 
 def _reserved(conf: Conf) -> "set[int]":
     value = conf.values.get(KEY)
-    possible = hierarchies.numbers(files.read(POSSIBLE))
+    possible = hierarchies.numbers(controlfile.read(POSSIBLE))
     found = _numbers(value, max(possible))
     if not found:
         raise conf.wrong(KEY, LIST)

@@ -4,10 +4,10 @@ import os
 import time
 
 from nri_hook import skel
-from nri_hook.cgroups import files, folders, hierarchies, places
-from nri_hook.cgroups.group import Group
-from nri_hook.cgroups.home import Home
-from nri_hook.cgroups.weights import DEFAULT, LEAST, MOST
+from nri_hook.cgroups import controlfile, directories, hierarchies, paths
+from nri_hook.cgroups.controls.group import Group
+from nri_hook.cgroups.controls.home import Home
+from nri_hook.cgroups.controls.weights import DEFAULT, LEAST, MOST
 from nri_hook.errors import Left, NoControl
 from nri_hook.skel_conf import Conf
 
@@ -117,7 +117,7 @@ class Policy:
         below whatever whoever asks for the container has it begin at.
         """
         parent = self.parent(wanted)
-        if places.is_unit(cgroups_path):
+        if paths.is_unit(cgroups_path):
             return ":".join([f"{parent}.slice", *cgroups_path.split(":")[1:]])
         parts = [part for part in cgroups_path.split("/") if part]
         if len(parts) > 1 and parts[0] in map(self.parent, self.classes.values()):
@@ -162,14 +162,14 @@ def _make_parent(policy: Policy, wanted: Class, request: skel.Request) -> "list[
     has_pid = request.pid is not None
     membership = hierarchies.membership(request.pid or os.getpid())
     mounted = hierarchies.mounted(membership)
-    if places.is_unit(path) and (not has_pid or places.in_scope(path, membership)):
+    if paths.is_unit(path) and (not has_pid or paths.in_scope(path, membership)):
         if set(mounted) != {hierarchies.V2}:
             raise Left("systemd's cgroup manager is followed on cgroup v2 alone")
         return _make_slice(f"{policy.parent(wanted)}.slice", wanted, mounted[hierarchies.V2])
     if has_pid:
-        inner = places.delegated(request.spec.annotations)
-        own = {place.hierarchy for place in places.own_places(path, membership, inner)}
-        if places.is_unit(path):
+        inner = paths.delegated(request.spec.annotations)
+        own = {place.hierarchy for place in paths.own_places(path, membership, inner)}
+        if paths.is_unit(path):
             raise skel.PluginError(f"cgroupsPath {path!r} names a slice, but no systemd manages it")
         mounted = {name: hierarchy for name, hierarchy in mounted.items() if name in own}
     return _make_folders(f"/{policy.parent(wanted)}", wanted, mounted)
@@ -184,13 +184,13 @@ def _make_folders(
         cgroup = hierarchy.absolute(path)
         controllers = wanted.controllers(2 if key == hierarchies.V2 else 1)
         if key == hierarchies.V2:
-            root = files.read(f"{hierarchy.mount}/cgroup.controllers").split()
+            root = controlfile.read(f"{hierarchy.mount}/cgroup.controllers").split()
             controllers = [c for c in controllers if c in root]
         if set(controllers) & set(key.split(",")) or (key == hierarchies.V2 and controllers):
             homes[key] = hierarchy, cgroup, controllers
     group = Group({key: Home(key, [h.folder(cgroup)]) for key, (h, cgroup, _) in homes.items()})
     for hierarchy, cgroup, controllers in homes.values():
-        folders.keep(hierarchy, cgroup, controllers)
+        directories.keep(hierarchy, cgroup, controllers)
     return _set(group, wanted)
 
 
@@ -211,8 +211,8 @@ def _make_slice(slice: str, wanted: Class, hierarchy: "hierarchies.Hierarchy") -
     """Under systemd: start the slice, or correct what is otherwise than it should be."""
     from nri_hook.cgroups import systemd, unit_properties
 
-    folder = hierarchy.folder(places.expand(slice))
-    root = files.read(f"{hierarchy.mount}/cgroup.controllers").split()
+    folder = hierarchy.folder(paths.expand(slice))
+    root = controlfile.read(f"{hierarchy.mount}/cgroup.controllers").split()
     group = Group({hierarchies.V2: Home(hierarchies.V2, [folder])})
     wrong, missing = _compare(group, wanted, folder, root)
     if not wrong:
@@ -236,7 +236,7 @@ def _compare(
     """
     if not os.path.isdir(folder):
         return ["its folder"], []
-    enabled = files.read(f"{folder}/cgroup.controllers").split()
+    enabled = controlfile.read(f"{folder}/cgroup.controllers").split()
     wrong, missing = [], []
     for key, value in wanted:
         controller = CONTROLLERS[key][1]

@@ -15,7 +15,7 @@ from support.node import TOP
 from support.waiting import wait_until
 from test_adopt import install_precreate
 
-from nri_hook.cgroups import folders, hierarchies, placement
+from nri_hook.cgroups import directories, hierarchies, move
 from nri_hook.cgroups.controls import Controls
 from nri_hook.skel_conf import Conf
 from plugins.samples import MIB, Case, call, entry, environments, fits, reload, schema
@@ -287,19 +287,19 @@ def test_a_class_is_the_nodes_whoever_made_it(scene, guard):
     cgroup = f"/{scene.name}-ls"
     folder = mounted[name].folder(cgroup)
     scene.runtime_made(cgroup)
-    folders.make(mounted[name], cgroup, "somebody", [], guard)
+    directories.make(mounted[name], cgroup, "somebody", [], guard)
     fd = os.open(folder, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     begin = time.monotonic()
-    folders.keep(mounted[name], cgroup, [])
+    directories.keep(mounted[name], cgroup, [])
     parts = {"claim": "somebody", "made": [folder]}
     for part in ({"leaves": [folder], "parents": []}, {"leaves": [], "parents": [folder]}):
-        assert placement.clean_up(dict(parts, **part), 0) == []
-        assert os.path.isdir(folder) and folders.mark_of(folder) == ""
+        assert move.clean_up(dict(parts, **part), 0) == []
+        assert os.path.isdir(folder) and directories.mark_of(folder) == ""
     os.rmdir(folder)
     # Without keep() it goes.
-    folders.make(mounted[name], cgroup, "somebody", [], guard)
-    assert placement.clean_up(dict(parts, leaves=[], parents=[folder]), 0) == []
+    directories.make(mounted[name], cgroup, "somebody", [], guard)
+    assert move.clean_up(dict(parts, leaves=[], parents=[folder]), 0) == []
     assert not os.path.exists(folder)
     assert time.monotonic() - begin < 2
     os.close(fd)
@@ -317,13 +317,13 @@ def test_a_class_is_made_while_the_hook_removes_it(scene, guard):
     scene.runtime_made(cgroup)
     remover = subprocess.Popen([sys.executable, "-c", REMOVER, folder], env={"PYTHONPATH": TOP})
     try:
-        folders.make(mounted[name], cgroup, "somebody", [], guard)
+        directories.make(mounted[name], cgroup, "somebody", [], guard)
         wait_until(lambda: not os.path.exists(folder))
         for _ in range(600):
-            folders.make(mounted[name], cgroup, "somebody", [], guard)
+            directories.make(mounted[name], cgroup, "somebody", [], guard)
             assert qos._make_folders(cgroup, wanted, {name: mounted[name]}) == []
             assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
-            assert folders.mark_of(folder) == ""
+            assert directories.mark_of(folder) == ""
             os.rmdir(folder)
     finally:
         remover.kill()

@@ -3,8 +3,8 @@
 Source: kernel, admin-guide/cgroup-v2.rst ("IO"), cgroup-v1/blkio-controller.rst, bfq-iosched.rst.
 """
 
-from nri_hook.cgroups import weights
-from nri_hook.cgroups.home import Home, Homes
+from nri_hook.cgroups.controls import weights
+from nri_hook.cgroups.controls.home import Home, Homes
 from nri_hook.errors import ControlError
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import os
 import time
 
 from nri_hook import procfs
-from nri_hook.cgroups import devices, files, folders, hierarchies, old_cgroups, settings
+from nri_hook.cgroups import controlfile, devices, directories, hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from nri_hook.cgroups.mounts import Config as Seen
+    from nri_hook.cgroups.mounts import View
     from nri_hook.cgroups.plan import Parents, Placement, Step
-    from nri_hook.cgroups.view import Config as Seen
-    from nri_hook.cgroups.view import View
 
     class Config(Seen, Protocol):
         """What a config.json says that a cgroup v1 does not tell."""
@@ -97,9 +97,9 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
     # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):
         try:
-            files.write(path, value)
+            controlfile.write(path, value)
         except OSError as error:
-            errors.append(files.failed(error, path, f"cannot take {value.strip()!r} back"))
+            errors.append(controlfile.failed(error, path, f"cannot take {value.strip()!r} back"))
     return errors
 
 
@@ -118,39 +118,39 @@ def clean_up(
         errors += _clean_up_unit(document["unit"], claim, deadline, by_force)
 
     def is_ours(folder: str) -> bool:
-        if folders.mark_of(folder):
+        if directories.mark_of(folder):
             return True
-        free = folders.holder_of(folder) in ("", claim) and not folders.is_kept(folder)
+        free = directories.holder_of(folder) in ("", claim) and not directories.is_kept(folder)
         return folder in unmarked and free
 
     for leaf in document["leaves"]:
-        owner = folders.mark_of(leaf)
+        owner = directories.mark_of(leaf)
         try:
             if owner == claim:
-                folders.remove(leaf, is_ours, deadline, by_force)
-            elif folders.holder_of(leaf) == claim:
-                folders.release(leaf, deadline, by_force)
+                directories.remove(leaf, is_ours, deadline, by_force)
+            elif directories.holder_of(leaf) == claim:
+                directories.release(leaf, deadline, by_force)
             elif not owner and leaf in unmarked:
-                folders.remove_empty(leaf, is_ours)
+                directories.remove_empty(leaf, is_ours)
             elif not os.path.isdir(leaf):  # the runtime has removed it
-                folders.remove_empty(os.path.dirname(leaf), is_ours)
+                directories.remove_empty(os.path.dirname(leaf), is_ours)
         except HookError as error:
             errors.append(error)
     for parent in document["parents"]:
-        folders.remove_empty(parent, is_ours)
+        directories.remove_empty(parent, is_ours)
     return errors
 
 
 def _clean_up_unit(
     unit: "dict[str, Any]", claim: str, deadline: float, by_force: bool
 ) -> "list[HookError]":
-    if os.path.isdir(unit["folder"]) and folders.mark_of(unit["folder"]) != claim:
+    if os.path.isdir(unit["folder"]) and directories.mark_of(unit["folder"]) != claim:
         return []  # of somebody who asked for the same name, and was first
     from nri_hook.cgroups import systemd
 
     error = systemd.wait_gone(unit["folder"], deadline, by_force)
     for _, pin in unit["pins"]:
-        files.unlink(pin)
+        controlfile.unlink(pin)
     return [error] if error else []
 
 
@@ -159,7 +159,7 @@ def make_parents(parents: "Parents", claim: str, guard: str) -> None:
     folders.make(). Raises Left, Refused or HookError."""
     for hierarchy, cgroup in parents.steps:
         if cgroup:
-            folders.make(hierarchy, cgroup, claim, [], guard)
+            directories.make(hierarchy, cgroup, claim, [], guard)
 
 
 def _prepare(
@@ -181,7 +181,7 @@ def _prepare(
             fresh = settings.read(step.new, settings.texts(present))
         else:
             _check_free(step, placement.claim)  # again: another may just have made it
-            folders.hold(step.new, placement.claim)
+            directories.hold(step.new, placement.claim)
             fresh = _sample(step, placement, present, controllers, save)
         inherited: "set[str]" = set()
         if step.hierarchy.name != hierarchies.V2:
@@ -191,7 +191,9 @@ def _prepare(
         if "devices" in step.hierarchy.name.split(","):
             devices.carry_list(step.old, step.new, config.denied_devices())
     except OSError as error:
-        raise files.failed(error, error.filename or step.new, "carrying the settings") from None
+        raise controlfile.failed(
+            error, error.filename or step.new, "carrying the settings"
+        ) from None
 
 
 def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
@@ -205,7 +207,7 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
     placement.holders = [systemd.Holder(), systemd.Holder()]
     in_old, in_new = placement.holders
     try:
-        files.write(f"{step.old}/cgroup.procs", str(in_old.pid))
+        controlfile.write(f"{step.old}/cgroup.procs", str(in_old.pid))
         present = os.path.basename(scope.old)
         known = systemd.properties(present)
         placement.pins = systemd.pins(placement.unit, present, known)
@@ -216,23 +218,25 @@ def _apply_unit(placement: "Placement", save: "Callable[[], None]") -> None:
         present_settings = [settings.look(level.old) for level in levels]
         texts = settings.texts(present_settings[0])
         systemd.start(placement.unit, in_new, known, texts, placement.pins)
-        folders.mark(scope.new, placement.claim)
+        directories.mark(scope.new, placement.claim)
         # As the runtimes do: systemd enables none that it does not know, such as hugetlb.
         above = os.path.dirname(scope.new_cgroup)
-        folders.enable(scope.hierarchy, above, _controllers(scope))
+        directories.enable(scope.hierarchy, above, _controllers(scope))
         for level in levels[1:]:
             os.mkdir(level.new)
             os.chmod(level.new, 0o755)
         if step.inner:
             # A cgroup with processes of its own enables no controllers for those below.
-            files.write(f"{step.new}/cgroup.procs", str(in_new.pid))
+            controlfile.write(f"{step.new}/cgroup.procs", str(in_new.pid))
             _make(step, placement, _controllers(step))
         for level, wanted in zip(levels, present_settings):
             fresh = settings.read(level.new, settings.texts(wanted))
             _carry(level, placement, wanted, fresh, set(), save)
         _move(placement)
     except OSError as error:
-        raise files.failed(error, error.filename or step.new, "moving into the scope") from None
+        raise controlfile.failed(
+            error, error.filename or step.new, "moving into the scope"
+        ) from None
 
 
 def _mark_old(placement: "Placement") -> None:
@@ -244,7 +248,7 @@ def _mark_old(placement: "Placement") -> None:
 
 
 def _make(step: "Step", placement: "Placement", controllers: "list[str]") -> bool:
-    return folders.make(
+    return directories.make(
         step.hierarchy, step.new_cgroup, placement.claim, controllers, placement.guard
     )
 
@@ -252,7 +256,7 @@ def _make(step: "Step", placement: "Placement", controllers: "list[str]") -> boo
 def _controllers(step: "Step") -> "list[str]":
     if step.hierarchy.name != hierarchies.V2:
         return []
-    return files.read(f"{step.old}/cgroup.controllers").split()
+    return controlfile.read(f"{step.old}/cgroup.controllers").split()
 
 
 def _giving_up(placement: "Placement", save: "Callable[[], None]") -> "Callable[[str, str], None]":
@@ -291,17 +295,21 @@ def _clear(step: "Step", claim: str, is_stale: "Callable[[str], bool]") -> None:
     """Remove what a container that is gone left at the target: its settings are nobody's."""
     if not os.path.isdir(step.new):
         return
-    owner = folders.mark_of(step.new) or old_cgroups.claim_of(step.new)
-    holder = folders.holder_of(step.new)
+    owner = directories.mark_of(step.new) or old_cgroups.claim_of(step.new)
+    holder = directories.holder_of(step.new)
     if owner and owner != claim and is_stale(owner):
-        folders.remove_tree(step.new, 0)
+        directories.remove_tree(step.new, 0)
     elif holder and holder != claim and is_stale(holder):
-        folders.release(step.new, 0, by_force=False)
+        directories.release(step.new, 0, by_force=False)
     _check_free(step, claim)
 
 
 def _check_free(step: "Step", claim: str) -> None:
-    owners = folders.mark_of(step.new), folders.holder_of(step.new), old_cgroups.claim_of(step.new)
+    owners = (
+        directories.mark_of(step.new),
+        directories.holder_of(step.new),
+        old_cgroups.claim_of(step.new),
+    )
     for owner in owners:
         if owner and owner != claim:
             raise Refused(f"is taken by the container of record {owner}", path=step.new)
@@ -321,11 +329,11 @@ def _sample(
     placement.made.append(folder)
     placement.samples.append(folder)
     save()
-    folders.make(
+    directories.make(
         step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers, placement.guard
     )
     fresh = settings.read(folder, settings.texts(present))
-    folders.remove_tree(folder, 0)
+    directories.remove_tree(folder, 0)
     return fresh
 
 
@@ -342,7 +350,7 @@ def _move(placement: "Placement") -> None:
                 f" expected {step.new_cgroup}",
                 path=step.new,
             )
-        others = set(files.read(f"{step.new}/cgroup.procs").split())
+        others = set(controlfile.read(f"{step.new}/cgroup.procs").split())
         others.difference_update([str(placement.pid), *(str(h.pid) for h in placement.holders)])
         if others:
             raise Refused(f"is occupied by process {min(others)}", path=step.new)
@@ -352,7 +360,7 @@ def _attach(path: str, pid: int) -> None:
     """Write `pid` into a cgroup.procs. Raises Left, Refused or HookError."""
     for attempt in range(ATTACH_TRIES):
         try:
-            files.write(path, str(pid))
+            controlfile.write(path, str(pid))
             return
         except OSError as error:
             if error.errno == errno.EINVAL and attempt < ATTACH_TRIES - 1:

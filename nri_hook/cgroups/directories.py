@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 from nri_hook.errors import HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -87,9 +87,9 @@ def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
         guard = guard_of(folder)
         lock = _lock_of(guard)  # who removes it may have looked at it already
         try:
-            files.label(folder, KEPT, "1")
+            controlfile.label(folder, KEPT, "1")
             if guard_of(folder) == guard:
-                files.unlabel(folder, MARK)
+                controlfile.unlabel(folder, MARK)
                 return
         except FileNotFoundError:
             pass
@@ -100,7 +100,7 @@ def keep(hierarchy: "Hierarchy", cgroup: str, controllers: "list[str]") -> None:
 
 def is_kept(folder: str) -> bool:
     """Whether it is the node's, by keep()."""
-    return files.label_of(folder, KEPT) != ""
+    return controlfile.label_of(folder, KEPT) != ""
 
 
 def remove(
@@ -144,7 +144,7 @@ def occupant(folder: str) -> str:
     while waiting:
         place = waiting.pop()
         try:
-            processes = files.read(f"{place}/cgroup.procs").split()
+            processes = controlfile.read(f"{place}/cgroup.procs").split()
             with os.scandir(place) as entries:
                 waiting += [entry.path for entry in entries if entry.is_dir()]
         except OSError:  # it has gone
@@ -178,7 +178,7 @@ def kill(folder: str) -> None:
     """Kill the processes in a cgroup and below it, as far as they are there now."""
     try:
         if os.path.exists(f"{folder}/cgroup.kill"):
-            files.write(f"{folder}/cgroup.kill", "1")
+            controlfile.write(f"{folder}/cgroup.kill", "1")
             return
         from nri_hook.cgroups import nested
 
@@ -205,10 +205,10 @@ def _kill_members(here: int) -> None:
     """The same for a descriptor of the cgroup."""
     try:
         try:
-            files.write("freezer.state", "THAWED", here)
+            controlfile.write("freezer.state", "THAWED", here)
         except FileNotFoundError:  # there is no freezer in this hierarchy
             pass
-        for pid in files.read("cgroup.procs", here).split():
+        for pid in controlfile.read("cgroup.procs", here).split():
             _kill_member(here, pid)
     except OSError:
         pass
@@ -221,7 +221,7 @@ def _kill_member(here: int, pid: str) -> None:
     except OSError:  # it has ended
         return
     try:
-        if pid in files.read("cgroup.procs", here).split():
+        if pid in controlfile.read("cgroup.procs", here).split():
             _signal.pidfd_send_signal(fd, _signal.SIGKILL)
     except OSError:
         pass
@@ -232,17 +232,17 @@ def _kill_member(here: int, pid: str) -> None:
 def mark(folder: str, claim: str, guard: str = "") -> None:
     """Say in the folder itself who made it. guard: as for make(), where the claim's record is.
     Raises what files.label() does."""
-    files.label(folder, MARK, f"{claim} {guard}".rstrip())
+    controlfile.label(folder, MARK, f"{claim} {guard}".rstrip())
 
 
 def mark_of(folder: str) -> str:
     """Who made the folder, "" where it was not us, it is the node's, or it is not there."""
-    return "" if is_kept(folder) else files.label_of(folder, MARK).partition(" ")[0]
+    return "" if is_kept(folder) else controlfile.label_of(folder, MARK).partition(" ")[0]
 
 
 def guard_of(folder: str) -> str:
     """Where the record of whoever made the folder is or was, "" where nobody knows."""
-    return files.label_of(folder, MARK).partition(" ")[2]
+    return controlfile.label_of(folder, MARK).partition(" ")[2]
 
 
 def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[], bool]") -> None:
@@ -260,12 +260,12 @@ def remove_orphan(folder: str, guard: str, is_orphan: "Callable[[], bool]") -> N
 
 def hold(folder: str, claim: str) -> None:
     """Say in a folder that somebody else has made who is in it. Raises what files.label() does."""
-    files.label(folder, HOLD, claim)
+    controlfile.label(folder, HOLD, claim)
 
 
 def holder_of(folder: str) -> str:
     """Who is in a folder that somebody else has made, "" for nobody that we know of."""
-    return files.label_of(folder, HOLD)
+    return controlfile.label_of(folder, HOLD)
 
 
 def release(folder: str, deadline: float, by_force: bool) -> None:
@@ -275,12 +275,12 @@ def release(folder: str, deadline: float, by_force: bool) -> None:
     Raises HookError where one stays.
     """
     try:
-        while by_force and files.read(f"{folder}/cgroup.procs").strip():
+        while by_force and controlfile.read(f"{folder}/cgroup.procs").strip():
             if time.monotonic() > deadline:
                 raise HookError("is not empty", path=folder)
             kill(folder)
             time.sleep(PAUSE)
-        files.unlabel(folder, HOLD)
+        controlfile.unlabel(folder, HOLD)
     except OSError:  # it has gone
         pass
 
@@ -353,7 +353,7 @@ def _make_marked(folder: str, claim: str, guard: str) -> bool:
             raise Left(f"{folder}: cannot be made: {error.strerror}") from None
         if error.errno == errno.ENOENT:
             raise
-        raise files.failed(error, folder, "cannot be made") from None
+        raise controlfile.failed(error, folder, "cannot be made") from None
     os.chmod(folder, 0o755)
     if claim:
         mark(folder, claim, guard)
@@ -365,12 +365,12 @@ def _prepare_parent(hierarchy: "Hierarchy", folder: str, controllers: "list[str]
         return
     path = f"{folder}/cgroup.subtree_control"
     for attempt in range(TRIES):
-        enabled = files.read(path).split()
+        enabled = controlfile.read(path).split()
         wanted = " ".join("+" + name for name in controllers if name not in enabled)
         if not wanted:
             return
         try:
-            files.write(path, wanted)
+            controlfile.write(path, wanted)
             return
         except OSError as error:
             if error.errno == errno.ENOENT and not os.path.isdir(folder):
@@ -385,10 +385,10 @@ def _fill_cpusets(hierarchy: "Hierarchy", chain: "list[str]") -> None:
     its parent, as the runtimes do."""
     for folder in chain:
         for name in ("cpuset.cpus", "cpuset.mems"):
-            if not files.read(f"{folder}/{name}").strip():
-                above = files.read(f"{os.path.dirname(folder)}/{name}")
+            if not controlfile.read(f"{folder}/{name}").strip():
+                above = controlfile.read(f"{os.path.dirname(folder)}/{name}")
                 try:
-                    files.write(f"{folder}/{name}", above)
+                    controlfile.write(f"{folder}/{name}", above)
                 except OSError as error:
                     if error.errno == errno.ENOENT:
                         raise

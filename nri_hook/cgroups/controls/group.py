@@ -4,15 +4,16 @@ Names, units and defaults are cgroup v2's. On v1 they are translated as the runt
 opencontainers/cgroups, fs/ and fs2/; the weights as weights.py says. None is "no limit".
 """
 
-from nri_hook.cgroups import hierarchies, limits, weights
-from nri_hook.cgroups.disks import Disks, check_weight
+from nri_hook.cgroups import hierarchies, parent_limits
+from nri_hook.cgroups.controls import weights
+from nri_hook.cgroups.controls.disks import Disks, check_weight
 from nri_hook.errors import ControlError, NoControl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
-    from nri_hook.cgroups.home import Home
+    from nri_hook.cgroups.controls.home import Home
 
 # Control -> its controller on v1, its file there, its file on v2.
 FILES = {
@@ -214,7 +215,7 @@ class Group(Disks):
     def _limit(self, control: str) -> "Optional[int]":
         home, file = self._file(control)
         text = home.read(control, file)
-        return None if text == "max" or int(text) >= limits.UNLIMITED else int(text)
+        return None if text == "max" or int(text) >= parent_limits.UNLIMITED else int(text)
 
     def _set_limit(self, control: str, value: "Optional[int]") -> None:
         home, file = self._file(control)

@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 from nri_hook.errors import ControlError, NoControl
 
 
@@ -31,7 +31,7 @@ class Home:
         ControlError."""
         path = f"{self.folder}/{file}"
         try:
-            return files.read(path).strip()
+            return controlfile.read(path).strip()
         except FileNotFoundError:
             raise self.lacks(control, file) from None
         except OSError as error:
@@ -89,7 +89,7 @@ class Homes:
 def _write(control: str, path: str, text: str) -> None:
     for line in text.splitlines() or [""]:
         try:
-            files.write(path, line + "\n")
+            controlfile.write(path, line + "\n")
         except OSError as error:
             raise ControlError(
                 f"{control}: cannot take {line!r}: {error.strerror}", path=path

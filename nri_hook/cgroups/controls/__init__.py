@@ -3,9 +3,9 @@
 import os
 
 from nri_hook import procfs
-from nri_hook.cgroups import files, hierarchies, places
-from nri_hook.cgroups.group import Group
-from nri_hook.cgroups.home import Home
+from nri_hook.cgroups import controlfile, hierarchies, paths
+from nri_hook.cgroups.controls.group import Group
+from nri_hook.cgroups.controls.home import Home
 from nri_hook.errors import Left, Refused
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ class Controls(Group):
         if not membership:
             raise Refused("the container has no cgroup yet, expected the state create or a later")
         try:
-            inner = places.delegated(annotations or {})
+            inner = paths.delegated(annotations or {})
             super().__init__(_homes(cgroups_path, membership, inner))
         except Left as left:  # for a plugin that is a failure
             raise Refused(left.args[0]) from None
@@ -79,9 +79,9 @@ class Controls(Group):
         for home in self._homes.values():
             path = f"{home.folder}/cgroup.procs"
             try:
-                others = set(files.read(path).split()) - {str(pid)}
+                others = set(controlfile.read(path).split()) - {str(pid)}
             except OSError as error:
-                raise files.failed(error, path, "cannot be read") from None
+                raise controlfile.failed(error, path, "cannot be read") from None
             if others:
                 raise Refused(f"is shared with process {min(others)}", path=home.folder)
 
@@ -95,7 +95,7 @@ def _homes(cgroups_path: str, membership: "dict[str, str]", inner: str) -> "dict
     mounted = hierarchies.mounted(membership)
     own = _scopes(cgroups_path, membership, set(mounted) == {hierarchies.V2}) or {
         place.hierarchy: (place.cgroup(), place.inner, "")
-        for place in places.own_places(cgroups_path, membership, inner)
+        for place in paths.own_places(cgroups_path, membership, inner)
     }
     found = {}
     for name, (cgroup, inner, unit) in own.items():
@@ -116,9 +116,9 @@ def _scopes(
     """Hierarchy -> path of the container's scope, the rest below it, and the name of the unit,
     whose properties are those of v2; empty if it has none."""
     found = {}
-    for hierarchy, cgroup in membership.items() if places.is_unit(cgroups_path) else ():
-        for unit in (cgroups_path, places.beside(cgroups_path)):  # it may have moved since
-            split = places.scope_in(cgroup, unit)
+    for hierarchy, cgroup in membership.items() if paths.is_unit(cgroups_path) else ():
+        for unit in (cgroups_path, paths.beside(cgroups_path)):  # it may have moved since
+            split = paths.scope_in(cgroup, unit)
             if split:
                 scope, inner = split
                 found[hierarchy] = scope, inner, os.path.basename(scope) if is_v2 else ""

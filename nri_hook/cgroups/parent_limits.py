@@ -2,7 +2,7 @@
 
 import os
 
-from nri_hook.cgroups import files, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies
 
 # Below this v1 prints "no limit" as the largest multiple of a page that a long holds.
 UNLIMITED = 1 << 62
@@ -35,12 +35,14 @@ def finite(folder: str, common: str) -> "tuple[str, str] | None":
     for name in sorted(names):
         hugetlb = name.startswith("hugetlb.") and name.endswith((".max", ".limit_in_bytes"))
         if name in V2 or name in V1 or hugetlb:
-            value = files.read(f"{folder}/{name}").strip()
+            value = controlfile.read(f"{folder}/{name}").strip()
             if _is_finite(value):
                 return f"{folder}/{name}", value
     for name in CPUSETS:
         if name in names:
-            inner, outer = (files.read(f"{place}/{name}").strip() for place in (folder, common))
+            inner, outer = (
+                controlfile.read(f"{place}/{name}").strip() for place in (folder, common)
+            )
             if not hierarchies.numbers(outer) <= hierarchies.numbers(inner):
                 return f"{folder}/{name}", inner
     return None
