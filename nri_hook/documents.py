@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import conf, ocihooks, payload, pluginschema, schema, strictjson
+from nri_hook import conf, payload, pluginschema, schema, strictjson
 from nri_hook.errors import HookError
 from nri_hook.fault import Fault, pointer
+from nri_hook.registration import ocihooks
 from nri_hook.strictjson import fold
 
 HOOK_FILE = "hook-file"

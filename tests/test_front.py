@@ -13,7 +13,8 @@ import pytest
 from support.commands import read
 from support.users import as_user
 
-from nri_hook import conf, launcher, options, record
+from nri_hook import conf, options, record
+from nri_hook.registration import launcher
 
 # All of its shells are here.
 pytestmark = pytest.mark.hostonly

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nri_hook import launcher
 from nri_hook.errors import HookError
+from nri_hook.registration import launcher
 
 # Slow in the guest, and nothing in it depends on the kernel.
 pytestmark = pytest.mark.hostonly

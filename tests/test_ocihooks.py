@@ -7,7 +7,7 @@ import re
 import pytest
 from support import runtimes
 
-from nri_hook import goregex, ocihooks
+from nri_hook.registration import goregex, ocihooks
 
 PODMAN_STAGES = [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
 

@@ -9,10 +9,11 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import atomicfile, launcher
+from nri_hook import atomicfile
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
+from nri_hook.registration import launcher
 
 CHECK = "launcher"
 PACKAGE_FILE = "/nri_hook/__init__.py"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from nri_hook import engines
 from nri_hook.cgroups import hierarchies, systemd
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.registration import engines
 
 RUNS_SYSTEMD = "/run/systemd/system"
 

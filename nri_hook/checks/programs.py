@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from nri_hook import engines, hookfile, trust
+from nri_hook import trust
 from nri_hook.checks import owners
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.registration import engines, hookfile
 
 RUNTIMES = ("runc", "crun")
 SECONDS = 20

@@ -8,8 +8,8 @@ import io
 import os
 import sys
 
-from nri_hook import hookfile
 from nri_hook.errors import HookError, UsageError, printable
+from nri_hook.registration import hookfile
 
 # Each is a module here, which is imported when it is called: some of them need what others do not.
 COMMANDS = ("install", "uninstall", "doctor", "validate", "status", "log", "invoke", "gc")

@@ -8,9 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import atomicfile, engines, hookfile, launcher
+from nri_hook import atomicfile
 from nri_hook.cli.install import add_places, launcher_path, remove, remove_drop_in
 from nri_hook.errors import HookError, printable
+from nri_hook.registration import engines, hookfile, launcher
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands

@@ -10,7 +10,7 @@ from support.scene import Scene
 from bench import noops
 from bench.scenes import PYTHON
 from bench.usage import Command
-from nri_hook import hookfile
+from nri_hook.registration import hookfile
 
 STAGES = ("createRuntime", "poststart", "poststop")
 SMALL, LARGE = 20, 200

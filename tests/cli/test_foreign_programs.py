@@ -11,7 +11,7 @@ import pytest
 from support.forked import command
 from support.node import TOP
 
-from nri_hook import launcher
+from nri_hook.registration import launcher
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),

@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 
-from nri_hook import launcher
+from nri_hook.registration import launcher
 from support.straight import Straight, really
 
 PIPE = 1 << 20

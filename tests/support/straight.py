@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from nri_hook import launcher
+from nri_hook.registration import launcher
 from support.node import TOP
 
 # Takes calls, one a line, and answers each with an exit status. Nothing of it goes to syslog.

@@ -12,9 +12,10 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nri_hook import atomicfile, goregex
+from nri_hook import atomicfile
 from nri_hook.errors import HookError
 from nri_hook.fault import Fault, pointer, value
+from nri_hook.registration import goregex
 
 SUFFIX = ".json"
 # Bytes. An engine takes more; whoever writes more wants somebody to be busy with it.

@@ -11,9 +11,10 @@ import json
 import math
 from typing import Any
 
-from nri_hook import goregex, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
 from nri_hook.options import MARGIN, Options
+from nri_hook.registration import goregex
 
 # The stages that `install` registers.
 STAGES = ("createRuntime", "poststart", "poststop")

@@ -83,7 +83,7 @@ def interpreter() -> str:
 
 def package_folder() -> str:
     """The folder of the nri_hook package."""
-    return os.path.dirname(os.path.realpath(__file__))
+    return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def folders() -> list[str]:

@@ -1,0 +1,1 @@
+"""What makes an engine call us: engines, hook files and their rules, the launcher."""
