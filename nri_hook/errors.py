@@ -1,5 +1,9 @@
 """What can go wrong, and how a line about it reads."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 NOT_IN_WORDS = frozenset(" \"'=;")
 
 
@@ -62,3 +66,17 @@ class ControlError(HookError):
 
 class NoControl(ControlError):
     """The kernel has no such control in that place."""
+
+
+def invalid(name: str, document: "Any", plugin: str = "", path: str = "") -> HookError:
+    """The error for a `document` that is not what schemas/NAME.schema.json describes.
+
+    The checks of the hot path are written by hand; jsonschema is loaded only here, to word it.
+    """
+    try:
+        from nri_hook.validation import schema
+
+        reason = schema.explain(name, document)
+    except (ImportError, OSError) as error:
+        reason = f"is no valid {name} ({error})"
+    return HookError(reason or f"is no valid {name}", plugin=plugin, path=path)

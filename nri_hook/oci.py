@@ -3,8 +3,7 @@
 import os
 
 from nri_hook import strictjson
-from nri_hook.errors import HookError
-from nri_hook.invalid import invalid
+from nri_hook.errors import HookError, invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

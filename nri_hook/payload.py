@@ -5,8 +5,7 @@ containerd ran. Requests are the union of both, results may have either form or 
 """
 
 from nri_hook import oci, strictjson
-from nri_hook.errors import HookError
-from nri_hook.invalid import invalid
+from nri_hook.errors import HookError, invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

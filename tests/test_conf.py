@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from nri_hook import conf, schema
+from nri_hook import conf
 from nri_hook.errors import HookError
+from nri_hook.validation import schema
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nri_hook import conf, oci, payload, schema, strictjson
+from nri_hook import conf, oci, payload, strictjson
 from nri_hook.errors import HookError
+from nri_hook.validation import schema
 
 QUICK = settings(max_examples=150, deadline=None, database=None)
 

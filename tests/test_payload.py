@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from nri_hook import oci, payload, sandbox, schema
+from nri_hook import oci, payload, sandbox
 from nri_hook.errors import HookError
+from nri_hook.validation import schema
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 COMMON = {"version": "0.1", "state": "create", "id": "redis", "pid": 1234, "spec": {}}

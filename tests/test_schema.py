@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from nri_hook import conf, schema
+from nri_hook import conf
 from nri_hook import payload as protocol
-from nri_hook.fault import Fault
+from nri_hook.validation import schema
+from nri_hook.validation.fault import Fault
 
 TOP = Path(__file__).resolve().parent.parent
 DATA = TOP / "tests" / "data"

@@ -11,7 +11,8 @@ import sys
 import pytest
 from support.node import TOP
 
-from nri_hook import schema, skel
+from nri_hook import skel
+from nri_hook.validation import schema
 
 # What containerd's 0.1 client sends: no keys for what is empty, the runtime's words for namespaces.
 CONTAINERD = {

@@ -6,12 +6,13 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import atomicfile, conf, documents, options, program
+from nri_hook import atomicfile, conf, options, program
 from nri_hook.checks import owners
 from nri_hook.checks.calls import Call
 from nri_hook.checks.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
 from nri_hook.options import Options
+from nri_hook.validation import documents
 
 # CRI-O gives a create so long, hooks and all (cri-o, pkg/config, the default).
 CRIO_SECONDS = 240

@@ -15,13 +15,13 @@ from nri_hook import (
     procfs,
     record,
     sandbox,
-    schema,
     strictjson,
     trust,
 )
 from nri_hook.cgroups import hierarchies, paths, plan, preview
 from nri_hook.cli import given, state
 from nri_hook.errors import HookError, UsageError
+from nri_hook.validation import schema
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.preview import Change

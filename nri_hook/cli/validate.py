@@ -7,9 +7,10 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import conf, documents
+from nri_hook import conf
 from nri_hook.cli import flags, given
 from nri_hook.errors import HookError, UsageError, printable
+from nri_hook.validation import documents
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands

@@ -53,7 +53,7 @@ IMPORTED = (
     "nri_hook.movers",
     "nri_hook.skel_conf",
     "nri_hook.fastimport",
-    "nri_hook.schema",
+    "nri_hook.validation.schema",
     *DEPENDENCIES,
 )
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from nri_hook import atomicfile
 from nri_hook.errors import HookError
-from nri_hook.fault import Fault, pointer, value
 from nri_hook.registration import goregex
+from nri_hook.validation.fault import Fault, pointer, value
 
 SUFFIX = ".json"
 # Bytes. An engine takes more; whoever writes more wants somebody to be busy with it.

@@ -12,8 +12,8 @@ from support.node import command
 from support.users import as_user
 from test_move import KMSG, NOTHING, rule
 
-from nri_hook import schema
 from nri_hook.cli import main
+from nri_hook.validation import schema
 
 pytestmark = pytest.mark.once
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
-from nri_hook.fault import Fault, pointer, value
+from nri_hook.validation.fault import Fault, pointer, value
 
 NAMES = ("host-configuration", "payload", "result", "state", "config")
 
@@ -95,7 +95,7 @@ def load(name: str) -> dict[str, Any]:
     """
     if name not in NAMES:
         raise ValueError(f"no schema has the name {name!r}")
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     folder = package / "schemas"
     if not folder.is_dir():
         # In a checkout the schemas stand at the top, for those who test plugins against them.

@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import conf, payload, pluginschema, schema, strictjson
+from nri_hook import conf, payload, strictjson
 from nri_hook.errors import HookError
-from nri_hook.fault import Fault, pointer
 from nri_hook.registration import ocihooks
 from nri_hook.strictjson import fold
+from nri_hook.validation import plugin_schema, schema
+from nri_hook.validation.fault import Fault, pointer
 
 HOOK_FILE = "hook-file"
 CONFIGURATION = "host-configuration"
@@ -132,7 +133,7 @@ def _confs(document: Any, folders: list[str]) -> tuple[list[Fault], list[str]]:
     found, notes = [], []
     for index, entry in enumerate(_plugins(document)):
         if isinstance(entry, dict):
-            faults, skipped = pluginschema.faults(entry, folders)
+            faults, skipped = plugin_schema.faults(entry, folders)
             place = f"/plugins/{index}"
             found += [fault._replace(pointer=place + fault.pointer) for fault in faults]
             notes += [f"{place}: {note}" for note in skipped]

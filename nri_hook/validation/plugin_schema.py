@@ -7,8 +7,8 @@ from typing import Any
 
 from nri_hook import conf, program, strictjson, trust
 from nri_hook.errors import HookError
-from nri_hook.fault import Fault
-from nri_hook.schema import faults_by
+from nri_hook.validation.fault import Fault
+from nri_hook.validation.schema import faults_by
 
 SUFFIX = ".schema.json"
 MAX_SIZE = 1 << 20
