@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from nri_hook import atomicfile, options
-from nri_hook.checks import calls, chains, hookfolders, labels, layout, owners, programs, records
-from nri_hook.checks.calls import Call
-from nri_hook.checks.chains import Chain
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
-from nri_hook.checks.hookfolders import Folders
-from nri_hook.checks.launchers import Launcher
 from nri_hook.cli import flags, gc
+from nri_hook.doctor import calls, chains, hookfolders, labels, layout, owners, programs, records
+from nri_hook.doctor.calls import Call
+from nri_hook.doctor.chains import Chain
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
+from nri_hook.doctor.hookfolders import Folders
+from nri_hook.doctor.launchers import Launcher
 from nri_hook.errors import HookError, UsageError, printable
 from nri_hook.registration import hookfile
 

@@ -24,8 +24,8 @@ from support.waiting import wait_until
 from test_engines import CONF, DROP_IN, LINE, OWN, SHARED, Machine, hook_file
 from test_install import nri_hook, well
 
-from nri_hook.checks import labels, layout, programs
 from nri_hook.cli import main
+from nri_hook.doctor import labels, layout, programs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 needs_podman = pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from nri_hook.cgroups import hierarchies, systemd
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.registration import engines
 
 RUNS_SYSTEMD = "/run/systemd/system"

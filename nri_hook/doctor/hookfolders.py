@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from nri_hook.checks import calls, owners, programs
-from nri_hook.checks.calls import Call
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
+from nri_hook.doctor import calls, owners, programs
+from nri_hook.doctor.calls import Call
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 from nri_hook.registration import engines, hookfile, ocihooks
 

@@ -9,7 +9,7 @@ import stat
 from typing import NamedTuple
 
 from nri_hook import trust
-from nri_hook.checks.finding import removal
+from nri_hook.doctor.finding import removal
 from nri_hook.errors import HookError
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook.checks.finding import OK, WARN, Finding
+from nri_hook.doctor.finding import OK, WARN, Finding
 
 MOUNT = "/sys/fs/selinux"
 XATTR = "security.selinux"

@@ -11,8 +11,8 @@ from typing import Any
 
 from nri_hook import journal, procfs, record, strictjson, trust
 from nri_hook.cgroups import hierarchies, old_cgroups
-from nri_hook.checks import owners
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding, removal
+from nri_hook.doctor import owners
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 from nri_hook.options import Options
 

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator
 
 from nri_hook import atomicfile, conf, options, program
-from nri_hook.checks import owners
-from nri_hook.checks.calls import Call
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.doctor import owners
+from nri_hook.doctor.calls import Call
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
 from nri_hook.options import Options
 from nri_hook.validation import documents

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from nri_hook import trust
-from nri_hook.checks import owners
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.doctor import owners
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.registration import engines, hookfile
 
 RUNTIMES = ("runc", "crun")

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Iterator
 
 from nri_hook import atomicfile
-from nri_hook.checks import owners
-from nri_hook.checks.finding import FAIL, OK, WARN, Finding
+from nri_hook.doctor import owners
+from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
 from nri_hook.registration import launcher
 
