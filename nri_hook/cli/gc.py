@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook import adoption, deletion, journal, log, options, procfs, record, runtimes, trust
 from nri_hook.cgroups import directories
-from nri_hook.cli import leftovers, state
+from nri_hook.cli import state
 from nri_hook.errors import HookError, printable
+from nri_hook.recovery import leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

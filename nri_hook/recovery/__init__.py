@@ -1,0 +1,1 @@
+"""What a record still needs after a hook that did not end its work."""
