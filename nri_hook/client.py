@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from nri_hook import conf, oci, payload, strictjson
+from nri_hook import strictjson
 from nri_hook.cgroups import hierarchies, paths
-from nri_hook.chain import Chain
 from nri_hook.errors import HookError
-from nri_hook.options import Options
-from nri_hook.sandbox import Sandbox
+from nri_hook.hook import host_config, oci, payload
+from nri_hook.hook.chain import Chain
+from nri_hook.hook.options import Options
+from nri_hook.hook.pod import Sandbox
 from nri_hook.skel import Result, State
 
 _DEFAULT = Options()
@@ -56,7 +57,7 @@ class Client:
     ) -> None:
         """Raises HookError where the configuration is wrong."""
         self._folders = Options(plugin_dirs=plugin_dirs).plugin_path()
-        self._entries = conf.load(conf_dir)
+        self._entries = host_config.load(conf_dir)
         self._timeout = timeout
 
     def plugins(self) -> "list[str]":

@@ -3,7 +3,8 @@
 A key that the plugin does not know is an error: a misspelt one would be passed over in silence.
 """
 
-from nri_hook import oci, strictjson
+from nri_hook import strictjson
+from nri_hook.hook import oci
 from nri_hook.skel import PluginError
 
 TYPE_CHECKING = False

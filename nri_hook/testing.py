@@ -25,10 +25,12 @@ from typing import Any, Callable
 
 import pytest
 
-from nri_hook import cli, payload, program, strictjson, trust
+from nri_hook import cli, strictjson, trust
 from nri_hook.cgroups import directories, hierarchies
 from nri_hook.client import State, Task, request_for
 from nri_hook.errors import HookError
+from nri_hook.hook import payload
+from nri_hook.hook.plugin import at as plugin_at
 from nri_hook.skel import Result
 
 SECONDS = 30.0
@@ -161,7 +163,7 @@ class Container:
     def _install(self, plugin: str, conf: Any) -> None:
         for name in ("plugins", "conf"):
             os.mkdir(f"{self.folder}/{name}", 0o755)
-        copied = program.at(f"{self.folder}/plugins/{os.path.basename(plugin)}")
+        copied = plugin_at(f"{self.folder}/plugins/{os.path.basename(plugin)}")
         shutil.copy(plugin, copied.path)
         os.chmod(copied.path, 0o755)
         entry = _with_conf({"type": copied.type}, conf)
@@ -205,7 +207,7 @@ def _with_conf(document: dict[str, Any], conf: Any) -> dict[str, Any]:
 
 
 def _invoke(path: str, request: dict[str, Any]) -> Result:
-    found = program.at(trust.absolute(path))
+    found = plugin_at(trust.absolute(path))
     stdin = strictjson.dumps(payload.for_plugin(request, request, request.get("results", [])))
     outcome = found.run(stdin, time.monotonic() + SECONDS)
     if outcome.late or outcome.flooded:

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from nri_hook import conf
 from nri_hook.errors import HookError
+from nri_hook.hook import host_config
 from nri_hook.validation import schema
 
 
@@ -30,12 +30,12 @@ def write(folder, name, document, mode=0o644):
 
 
 def types(folder):
-    return [entry.type for entry in conf.load(folder)]
+    return [entry.type for entry in host_config.load(folder)]
 
 
 def refused(folder, path, message):
     with pytest.raises(HookError) as caught:
-        conf.load(folder)
+        host_config.load(folder)
     assert str(caught.value) == f"{path}: {message}"
 
 
@@ -94,7 +94,7 @@ def test_a_drop_in_that_names_nothing_hides_the_go_clients_file(folder):
 def test_the_examples_of_the_schema_are_read(folder):
     for example in schema.load("host-configuration")["examples"]:
         write(folder, "conf.json", example)
-        entries = conf.load(folder)
+        entries = host_config.load(folder)
         assert [entry.document for entry in entries] == (example.get("plugins") or [])
 
 
@@ -103,7 +103,7 @@ def test_the_examples_of_the_schema_are_read(folder):
 
 def entry(folder, **keys):
     write(folder, "conf.json", {"plugins": [{"type": "a", **keys}]})
-    (found,) = conf.load(folder)
+    (found,) = host_config.load(folder)
     return found
 
 
@@ -142,7 +142,7 @@ def test_case_does_not_count_in_the_keys(folder):
     """As in Go's decoder, for keys of ours too."""
     plugin = b'{"Type":"a","CONF":{"Conf":1},"Timeout":2,"onerror":"ignore","leaveparent":true}'
     write(folder, "conf.json", b'{"Version":"0.1","Plugins":[%s]}' % plugin)
-    (found,) = conf.load(folder)
+    (found,) = host_config.load(folder)
     assert (found.type, found.timeout, found.ignore, found.leave_parent) == ("a", 2, True, True)
     assert found.document == {
         "type": "a",
@@ -166,16 +166,16 @@ def test_the_version(folder):
     for version in ("0.1.", "0.1.x", "0.1.1.1", "0.1.1\n", "0.10", "0.1-rc", "0.1.\u0661", 0.1, []):
         write(folder, "conf.json", {"version": version})
         with pytest.raises(HookError, match='/version: expected "0.1" or "0.1.N", found'):
-            conf.load(folder)
+            host_config.load(folder)
 
 
 def test_the_name_of_a_plugin():
     for name in ("a", "0", "_", "A.b-c_9", "a.", "a-", "a..b", "x" * 300):
-        assert conf.is_type(name), name
+        assert host_config.is_type(name), name
     for name in ("", ".", "..", ".a", "-a", "../x", "a/b", "/a", "a/", "a b", "a\n", "\na", "a\0"):
-        assert not conf.is_type(name), name
+        assert not host_config.is_type(name), name
     for name in ("é", "a\u0301", "\u0661", "\uff41", "a\u200b", None, 1, True, [], {"a": 1}):
-        assert not conf.is_type(name), name
+        assert not host_config.is_type(name), name
 
 
 # What is wrong with it
@@ -238,15 +238,15 @@ def test_a_timeout_can_be_waited_for(folder):
     """Written out in digits it may be more than any clock takes."""
     write(folder, "conf.json", b'{"plugins":[{"type":"a","timeout":1%s}]}' % (b"0" * 320))
     with pytest.raises(HookError, match=r"^.*/conf\.json: .*out of range"):
-        conf.load(folder)
+        host_config.load(folder)
 
 
 def test_its_size_is_bounded(folder):
-    path = write(folder, "conf.json", b"{}" + b" " * (conf.MAX_SIZE - 2))
+    path = write(folder, "conf.json", b"{}" + b" " * (host_config.MAX_SIZE - 2))
     assert types(folder) == []
     with open(path, "ab") as file:
         file.write(b" ")
-    refused(folder, path, f"more than {conf.MAX_SIZE} bytes")
+    refused(folder, path, f"more than {host_config.MAX_SIZE} bytes")
 
 
 # Whose it is
@@ -265,7 +265,7 @@ def test_others_may_not_have_written_it(folder, name):
     holder = os.path.dirname(path)
     os.chmod(holder, 0o777)
     with pytest.raises(HookError, match="may be written by others"):
-        conf.load(folder)
+        host_config.load(folder)
 
 
 def test_one_bad_drop_in_among_good_ones(folder):

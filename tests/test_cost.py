@@ -10,7 +10,7 @@ import pytest
 from bench import life, noops, trace
 from support.node import TOP
 
-from nri_hook import record
+from nri_hook.hook import record
 
 pytestmark = pytest.mark.hostonly
 
@@ -18,12 +18,13 @@ pytestmark = pytest.mark.hostonly
 TOLERANCE = 0.1
 
 ALWAYS = {
-    *("__init__", "errors", "init", "invalid", "log", "oci", "options", "quick", "record"),
-    *("conf", "runtimes", "stages", "strictjson", "trust", "cgroups/__init__", "cgroups/files"),
+    *("__init__", "errors", "fastimport", "procfs", "strictjson", "trust", "hook/__init__"),
+    *("hook/host_config", "hook/oci", "hook/options", "hook/record", "hook/report"),
+    *("hook/runtimes", "hook/stages", "cgroups/__init__", "cgroups/controlfile"),
 }
-CHAIN = {"chain", "journal", "payload", "process", "program"}
-CREATION = {"container", "creation", "cgroups/hierarchies"}
-HOSTED = {"hosted", "skel"}
+CHAIN = {"hook/chain", "hook/container_log", "hook/payload", "hook/plugin", "spawn"}
+CREATION = {"hook/container", "hook/creation", "cgroups/hierarchies"}
+HOSTED = {"hook/hosted", "skel"}
 # What a file is called here: without the names of this run.
 ALL_FILES = {"/dev/null", "/proc/self/fd", "LAUNCHER"}
 CONFIGURED = {"/proc/self/uid_map", "WALK"}
@@ -44,7 +45,7 @@ EXPECTED = {
     ),
     # Of a container that was moved; of all others its end is in the launcher.
     (noops.NATIVE, 1, "poststart"): (ALWAYS, ALL_FILES | STARTED, 0, 305),
-    (noops.NATIVE, 1, "poststop"): (ALWAYS | CHAIN | {"deletion"}, ALL_FILES | ENDED, 1, 425),
+    (noops.NATIVE, 1, "poststop"): (ALWAYS | CHAIN | {"hook/deletion"}, ALL_FILES | ENDED, 1, 425),
     (noops.PLAIN, 1, "createRuntime"): (
         ALWAYS | CHAIN | CREATION | HOSTED,
         ALL_FILES | CREATED,
@@ -52,7 +53,7 @@ EXPECTED = {
         560,
     ),
     (noops.PLAIN, 1, "poststop"): (
-        ALWAYS | CHAIN | HOSTED | {"deletion"},
+        ALWAYS | CHAIN | HOSTED | {"hook/deletion"},
         ALL_FILES | ENDED,
         1,
         445,

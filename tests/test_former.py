@@ -12,8 +12,9 @@ from support.node import command
 from support.waiting import is_alive, wait_until
 from test_gc import BINARIES, Moved, forget, of_host
 
-from nri_hook import procfs, record, strictjson
+from nri_hook import procfs, strictjson
 from nri_hook.cgroups import directories, move
+from nri_hook.hook import record
 
 
 @pytest.fixture(params=BINARIES)

@@ -13,7 +13,7 @@ import pytest
 from support.commands import read
 from support.users import as_user
 
-from nri_hook import conf, options, record
+from nri_hook.hook import host_config, options, record
 from nri_hook.registration import launcher
 
 # All of its shells are here.
@@ -213,7 +213,7 @@ def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
     front.touch(f"{front.folder}/elsewhere/state/{record.name('', ID)}.json")
     flags = [f"--{name}-dir={front.folder}/link/../{name}" for name in ("conf", "state")]
     chosen = options.parse(flags)
-    assert conf.paths(chosen.conf_dir) and record.names(record.place(chosen))
+    assert host_config.paths(chosen.conf_dir) and record.names(record.place(chosen))
     words = [word for flag in flags for word in flag.split("=")]
     for stage in ("createRuntime", "precreate", "poststart", "poststop"):
         assert front(stage, STATE, *words)[2] == stage

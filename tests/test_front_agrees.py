@@ -14,7 +14,7 @@ import tempfile
 import pytest
 from support.halves import CLOSED, OTHERS, SHELLS, Halves, open_and_again
 
-from nri_hook import record
+from nri_hook.hook import record
 
 pytest.importorskip("hypothesis")
 

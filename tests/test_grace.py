@@ -9,8 +9,8 @@ from bench import life
 from support import cgroups
 from support.node import TOP
 
-from nri_hook import record
 from nri_hook.cgroups import grace
+from nri_hook.hook import record
 
 WRITE = """
 import os, sys

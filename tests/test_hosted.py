@@ -238,9 +238,9 @@ def test_its_threads_and_its_end_are_waited_for(trial):
 def test_it_cannot_spoil_the_hook(trial):
     """What it does to modules, signals, descriptors and its folder ends with its process."""
     text = (
-        "import os, signal, sys, nri_hook.chain, nri_hook.record\n"
+        "import os, signal, sys, nri_hook.hook.chain, nri_hook.hook.record\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "nri_hook.chain.Chain.invoke = nri_hook.record.Record.save = None\n"
+        "nri_hook.hook.chain.Chain.invoke = nri_hook.hook.record.Record.save = None\n"
         "os.chdir('/tmp'); os.umask(0); os.environ['SPOILT'] = '1'\n"
         "sys.modules.clear()\n"
         "os.write(1, b'{}')\n"

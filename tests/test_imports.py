@@ -18,7 +18,7 @@ sys.path += [{TOP!r}, {os.path.dirname(os.path.dirname(os.path.abspath(pytest.__
 MAIN = """
 from nri_hook import fastimport
 fastimport.install("nri_hook")
-from nri_hook.stages import main
+from nri_hook.hook.stages import main
 main(["nri-hook", *sys.argv[1:]])
 """
 # Beyond what the interpreter itself has when it begins. The second half is what `import os` needs.
@@ -105,7 +105,7 @@ class Stage:
         assert done.returncode == status, done.stderr.decode()
         self.out = done.stdout
         self.said = re.sub(rb"(?m)^import time:.*\n", b"", done.stderr).decode()
-        assert "nri_hook.stages" in names
+        assert "nri_hook.hook.stages" in names
         return {module for module in names - self.start if module.split(".")[0] != "nri_hook"}
 
 

@@ -11,9 +11,10 @@ import time
 import pytest
 from support.commands import read
 
-from nri_hook import journal, log
-from nri_hook.chain import Call
-from nri_hook.program import Program
+from nri_hook.hook import container_log
+from nri_hook.hook.chain import Call
+from nri_hook.hook.plugin import Program
+from nri_hook.hook.report import Report
 from nri_hook.spawn import Outcome
 
 SECRET = "Traceback\n  no such class\n"
@@ -227,7 +228,7 @@ def test_no_log_can_be_had(node, runc, scene, log, obstacle):
 
 
 def report(folder, calls=(), notes=(), outcome="failed", message="", stage="createRuntime"):
-    found = log.Report(stage)
+    found = Report(stage)
     found.record = (str(folder), "one-01234567")
     found.id = "one"
     found.calls = list(calls)
@@ -250,14 +251,14 @@ def folder(scene):
 
 def entries(folder):
     path = f"{folder}/one-01234567.log"
-    assert os.path.getsize(path) <= journal.MAX_SIZE == 64 << 10
-    return journal.read(path)
+    assert os.path.getsize(path) <= container_log.MAX_SIZE == 64 << 10
+    return container_log.read(path)
 
 
 def test_the_oldest_are_dropped_whole(folder):
     for number in range(300):
         answer = b"%d" % number + b"x" * (number * 7 % 1500)
-        journal.append(report(folder, [call(answer)], message=str(number)))
+        container_log.append(report(folder, [call(answer)], message=str(number)))
         kept = [int(entry["message"]) for entry in entries(folder)]
         assert kept == list(range(kept[0], number + 1))
     assert 0 < kept[0] < 299
@@ -274,7 +275,7 @@ def test_one_is_never_larger_than_the_file(folder, text):
     words = text.decode("utf-8", "replace") * 100000
     for count in (1, 2, 20, 100):
         made = report(folder, calls[:count], [words] * count, message="why " + words)
-        journal.append(made)
+        container_log.append(made)
         entry = entries(folder)[-1]
         assert entry["message"].startswith("why ")
         assert len(entry["calls"]) == min(count, 40)
@@ -285,7 +286,7 @@ def test_one_is_never_larger_than_the_file(folder, text):
 def test_a_payload_is_whole_or_not_there(folder):
     for size in (10, 1000, 30000, 60000, 64000, 65536, 70000):
         payload = b'"%s"' % (b"x" * size)
-        journal.append(report(folder, [call(b"y" * 5000, b"z" * 4096, payload)]))
+        container_log.append(report(folder, [call(b"y" * 5000, b"z" * 4096, payload)]))
         (entry,) = entries(folder)[-1:]
         if size <= 60000:
             assert entry["payload"] == payload.decode()
@@ -297,17 +298,17 @@ def test_a_payload_is_whole_or_not_there(folder):
 
 def test_the_payload_of_a_delete_is_none_of_a_create(folder):
     calls = [call(payload=b'"create"'), call(payload=b'"delete"', state="delete")]
-    journal.append(report(folder, calls))
-    journal.append(report(folder, calls, outcome="stays"))
+    container_log.append(report(folder, calls))
+    container_log.append(report(folder, calls, outcome="stays"))
     failed, stays = entries(folder)
     assert failed["payload"] == '"create"' and "payload" not in stays
 
 
 def test_what_is_no_line_of_ours_is_passed_over(folder):
-    journal.append(report(folder, message="first"))
+    container_log.append(report(folder, message="first"))
     with open(f"{folder}/one-01234567.log", "ab") as file:
         file.write(b'{"time": 1}\n[]\n\xff\n{"time": 1, "stage"\n')
-    journal.append(report(folder, message="last"))
+    container_log.append(report(folder, message="last"))
     assert [entry["message"] for entry in entries(folder)] == ["first", "last"]
 
 
@@ -315,7 +316,7 @@ def test_a_file_that_is_far_too_large(folder):
     path = f"{folder}/one-01234567.log"
     with open(path, "wb") as file:
         file.write(b"x" * (10 << 20) + b"\n")
-    journal.append(report(folder, message="last"))
+    container_log.append(report(folder, message="last"))
     assert [entry["message"] for entry in entries(folder)] == ["last"]
 
 

@@ -15,7 +15,7 @@ import time
 import pytest
 from support import cgroups
 
-from nri_hook import record
+from nri_hook.hook import record
 
 
 def strace_works():

@@ -146,9 +146,12 @@ def imported_later(path: Path) -> "set[str]":
 def test_the_parent_stays_the_runtime(tmp_path: Path) -> None:
     """The hook finds the runtime as its parent: no shell may stay between them."""
     package = tmp_path / "lib" / "nri_hook"
-    package.mkdir(parents=True)
+    (package / "hook").mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "stages.py").write_text("import os\ndef main(argv): print(os.getppid(), argv)\n")
+    (package / "hook" / "__init__.py").write_text("")
+    (package / "hook" / "stages.py").write_text(
+        "import os\ndef main(argv): print(os.getppid(), argv)\n"
+    )
     shutil.copy(ROOT / "nri_hook" / "fastimport.py", package)
     path = tmp_path / "nri-hook"
     path.write_bytes(launcher.render(launcher.interpreter(), [str(tmp_path / "lib")]))

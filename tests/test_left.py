@@ -19,7 +19,7 @@ from support.commands import read, run
 from support.namespaces import MountNamespace
 from support.node import TOP
 
-from nri_hook import record
+from nri_hook.hook import record
 
 # All pass in the guests too, which have time for the few that depend most on the runtime.
 hostonly = pytest.mark.hostonly

@@ -20,10 +20,10 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = f"""
 import os, socket, sys, time
 sys.path.insert(0, {TOP!r})
-from nri_hook import log
-from nri_hook.chain import Call
-from nri_hook.process import Outcome
-from nri_hook.program import Program
+from nri_hook.hook.report import Report
+from nri_hook.hook.chain import Call
+from nri_hook.spawn import Outcome
+from nri_hook.hook.plugin import Program
 
 kind = os.environ["NRI_TEST_LOG"]
 stream = kind in ("stream", "full-stream")
@@ -50,7 +50,7 @@ try:
             senders[-1].send(b"another's line")
 except BlockingIOError:
     pass
-report = log.Report("createRuntime")
+report = Report("createRuntime")
 
 
 def call(type, milliseconds):
@@ -269,7 +269,7 @@ def test_a_percent_sign_is_one():
 
 
 def test_two_invocations_two_lines():
-    lines, _ = said("report.succeed('a'); log.Report('poststop').succeed('b')")
+    lines, _ = said("report.succeed('a'); Report('poststop').succeed('b')")
     assert [found.rpartition("]: ")[2] for found in lines] == [
         "stage=createRuntime container= outcome=a",
         "stage=poststop container= outcome=b",

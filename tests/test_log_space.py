@@ -8,7 +8,7 @@ from support.commands import read
 from support.node import command
 from test_journal import call, report
 
-from nri_hook import journal, log_space
+from nri_hook.hook import container_log, log_space
 
 pytestmark = pytest.mark.once
 
@@ -34,7 +34,7 @@ def write(folder, name, age, payload=PAYLOAD, lines=1, **changes):
     for number in range(lines):
         made = report(folder, [call(payload=payload)], message=str(number), **changes)
         made.record = (folder, name)
-        journal.append(made)
+        container_log.append(made)
     status = os.stat(f"{folder}/{name}.log")
     os.utime(f"{folder}/{name}.log", (status.st_mtime - age,) * 2)
 
@@ -69,7 +69,7 @@ def test_the_oldest_payloads_go_first(folder):
     changed = {name: os.stat(f"{folder}/{name}").st_mtime_ns for name in os.listdir(folder)}
     log_space.make_room(folder)
     assert 2.9 * MIB < used(folder) <= 3 * MIB
-    found = [journal.read(f"{folder}/c{number}.log")[0] for number in range(90)]
+    found = [container_log.read(f"{folder}/c{number}.log")[0] for number in range(90)]
     with_payload = [number for number, entry in enumerate(found) if "payload" in entry]
     assert with_payload == list(range(with_payload[0], 90))
     assert {entry["message"] for entry in found} == {"0"}
@@ -95,7 +95,7 @@ def test_the_last_lines_of_containers_that_are_there_go_last(folder):
         write(folder, f"gone{number}", 2000 - number, payload=b"{}")
     log_space.make_room(folder)
     for number in range(20):
-        assert len(journal.read(f"{folder}/there{number}.log")) == 20
+        assert len(container_log.read(f"{folder}/there{number}.log")) == 20
     left = [name for name in os.listdir(folder) if name.startswith("gone")]
     for name in left:
         os.unlink(f"{folder}/{name}")
@@ -105,7 +105,7 @@ def test_the_last_lines_of_containers_that_are_there_go_last(folder):
     log_space.make_room(folder)
     for number in range(20):
         if os.path.exists(f"{folder}/there{number}.log"):
-            (last,) = journal.read(f"{folder}/there{number}.log")
+            (last,) = container_log.read(f"{folder}/there{number}.log")
             assert last["message"] == "19"
     assert used(folder) <= 3 * MIB
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nri_hook import options
 from nri_hook.errors import UsageError
+from nri_hook.hook import options
 
 
 def values(*args):

@@ -11,8 +11,9 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nri_hook import conf, oci, payload, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import host_config, oci, payload
 from nri_hook.validation import schema
 
 QUICK = settings(max_examples=150, deadline=None, database=None)
@@ -188,9 +189,9 @@ def test_host_configurations(folder, configuration):
     def load(data):
         (folder / "conf.json").write_bytes(data)
         os.chmod(folder / "conf.json", 0o644)
-        entries = conf.load(str(folder))
+        entries = host_config.load(str(folder))
         # What was accepted means what it says.
-        plugins = conf.spell_keys(configuration).get("plugins") or []
+        plugins = host_config.spell_keys(configuration).get("plugins") or []
         assert [entry.document for entry in entries] == plugins
         for entry, plugin in zip(entries, plugins):
             assert entry.type == plugin["type"]
@@ -199,7 +200,7 @@ def test_host_configurations(folder, configuration):
             assert entry.leave_parent is (plugin.get("leaveParent") is True)
             assert entry.must_place is (plugin.get("onLeft") == "fail")
 
-    assert_agrees("host-configuration", configuration, load, conf.spell_keys)
+    assert_agrees("host-configuration", configuration, load, host_config.spell_keys)
 
 
 @QUICK

@@ -29,5 +29,5 @@ def test_wheel_holds_every_module_schema_and_page(tmp_path):
     confs = {path.relative_to(TOP).as_posix() for path in TOP.glob("nri_hook/plugins/*.json")}
     pages = {f"{data}/man{path.name[-1]}/{path.name}" for path in TOP.glob("docs/man/*")}
     assert modules and schemas and confs and len(pages) == 2
-    others = {"nri_hook/launcher.sh", "nri_hook/py.typed"}
+    others = {"nri_hook/hook/launcher.sh", "nri_hook/py.typed"}
     assert packed == modules | schemas | confs | pages | others

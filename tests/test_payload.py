@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from nri_hook import oci, payload, sandbox
 from nri_hook.errors import HookError
+from nri_hook.hook import oci, payload, pod
 from nri_hook.validation import schema
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
@@ -108,9 +108,9 @@ def test_conf_as_the_configuration_has_it():
 
 def test_the_pod():
     for labels in ({"app": "peer"}, {}):
-        document = sent(payload.request("create", "c", 7, {}, sandbox.Sandbox("s", labels)))
+        document = sent(payload.request("create", "c", 7, {}, pod.Sandbox("s", labels)))
         assert (document["sandboxID"], document["labels"]) == ("s", labels)
-    document = sent(payload.request("create", "c", 7, {}, sandbox.Sandbox("s")))
+    document = sent(payload.request("create", "c", 7, {}, pod.Sandbox("s")))
     assert document["sandboxID"] == "s" and "labels" not in document
     document = sent(payload.request("create", "c", 7, {}, None))
     assert not {"sandboxID", "labels"} & set(document)

@@ -263,8 +263,8 @@ def test_without_psutil_the_group_dies(scene, call):
 import sys, time
 sys.modules["psutil"] = None
 sys.path.append({os.path.dirname(os.path.dirname(spawn.__file__))!r})
-from nri_hook import process
-outcome = process.run({scene.folder!r} + "/plugin", ["plugin"], b"", time.monotonic() + 1.5)
+from nri_hook import spawn
+outcome = spawn.run({scene.folder!r} + "/plugin", ["plugin"], b"", time.monotonic() + 1.5)
 print(outcome.late, outcome.status)
 """
     call("exit 0")
@@ -436,11 +436,11 @@ def test_signals_are_as_at_first(scene, call):
     script = f"""
 import signal, sys, time
 sys.path.append({os.path.dirname(os.path.dirname(spawn.__file__))!r})
-from nri_hook import process
+from nri_hook import spawn
 for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGRTMAX):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGRTMAX])
-outcome = process.run({scene.folder!r} + "/plugin", ["plugin"], b"", time.monotonic() + 20)
+outcome = spawn.run({scene.folder!r} + "/plugin", ["plugin"], b"", time.monotonic() + 20)
 sys.stdout.write(outcome.output.decode())
 """
     call("exec cat /proc/self/status")

@@ -92,8 +92,8 @@ if len(sys.argv) > 1:
     from nri_hook import fastimport
     fastimport.install("nri_hook")
 from nri_hook import cgroups, trust
-from nri_hook.cgroups import files
-for module in (trust, cgroups, files):
+from nri_hook.cgroups import controlfile
+for module in (trust, cgroups, controlfile):
     spec = module.__spec__
     print(module.__name__, module.__file__, module.__cached__, module.__package__)
     print(spec.name, spec.origin, spec.cached, spec.parent, spec.has_location)

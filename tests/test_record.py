@@ -15,8 +15,9 @@ import pytest
 from support.records import DOCUMENT, ROOT, SOON, find, kept, opened, release, soon, write
 from support.users import as_user
 
-from nri_hook import payload, record, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import payload, record
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -295,7 +296,7 @@ def test_it_was_removed_while_another_waited(folder):
 LATE = f"""
 import os, sys, time
 sys.path.append({TOP!r})
-from nri_hook import record
+from nri_hook.hook import record
 book = record.Record(sys.argv[1], "redis-00000000", time.monotonic() + {SOON})
 print(os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino, book.document)
 """

@@ -7,8 +7,8 @@ import re
 import pytest
 from support.records import DOCUMENT, ROOT, find, kept, opened, release, soon, write
 
-from nri_hook import journal, oci, record
 from nri_hook.errors import HookError
+from nri_hook.hook import container_log, oci, record
 
 
 def test_a_name_says_the_id_and_depends_on_the_root():
@@ -27,7 +27,7 @@ def test_a_long_id_makes_a_name_that_a_filesystem_takes(options, folder):
     assert [find(options, id) for id in ids] == names
     assert [find(options, id, ROOT) for id in ids] == names
     for name in (*names, record.setup_name(ids[0])):
-        write(folder, name + journal.CUT, b"")
+        write(folder, name + container_log.CUT, b"")
 
 
 # Two ids of one beginning for which CRC-32, with runc's root before them, is the same.

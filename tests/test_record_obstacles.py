@@ -9,9 +9,10 @@ import pytest
 from support.node import command
 from support.records import DOCUMENT, ROOT, SOON, find, kept, opened, release, soon, write
 
-from nri_hook import journal, log, record
 from nri_hook.errors import HookError
-from nri_hook.options import Options
+from nri_hook.hook import container_log, record
+from nri_hook.hook.options import Options
+from nri_hook.hook.report import Report
 
 
 def big_file(path):
@@ -120,11 +121,11 @@ def test_something_else_in_the_place_of_the_guess(folder, obstacle):
 def test_something_else_in_the_place_of_a_log(folder, obstacle):
     """It is an error that is told of, or a log without a line that is one."""
     path = f"{folder}/{record.name(ROOT, 'redis')}.log"
-    report = log.Report("poststop")
+    report = Report("poststop")
     report.record, report.outcome = (folder, record.name(ROOT, "redis")), "removed"
     obstacle(path)
     regular = os.path.isfile(path) and not os.path.islink(path)
-    for function, args in ((journal.read, (path,)), (journal.append, (report,))):
+    for function, args in ((container_log.read, (path,)), (container_log.append, (report,))):
         if regular:
             told(function, *args)
         else:

@@ -11,7 +11,7 @@ import pytest
 from support import public
 from support.users import as_user, in_user_namespace
 
-from nri_hook import runtimes
+from nri_hook.hook import runtimes
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -39,7 +39,7 @@ os.waitpid(pid, 0)
 CHILD = """
 import sys
 sys.path.append({top!r})
-from nri_hook import runtimes
+from nri_hook.hook import runtimes
 caller = runtimes.caller()
 print(ascii((caller.comm, caller.name, caller.root, caller.foreground)))
 """

@@ -8,8 +8,8 @@ import shutil
 import pytest
 from support.bundle import Bundle
 
-from nri_hook import oci, sandbox
 from nri_hook.errors import HookError
+from nri_hook.hook import oci, pod
 
 CONTAINER = "c0" * 32
 SANDBOX = "5a" * 32
@@ -54,7 +54,7 @@ class Storage:
     def find(self, annotations, id=CONTAINER, cgroups_path=None, folder=None):
         linux = {"cgroupsPath": cgroups_path or f"/kubepods/pod1/crio-{id}"}
         document = {"annotations": annotations, "linux": linux}
-        found = sandbox.find(id, oci.Bundle(folder or self.bundle(id), document))
+        found = pod.find(id, oci.Bundle(folder or self.bundle(id), document))
         return found and (found.id, found.labels)
 
     def refused(self, annotations, **more):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from nri_hook import conf
-from nri_hook import payload as protocol
+from nri_hook.hook import host_config
+from nri_hook.hook import payload as protocol
 from nri_hook.validation import schema
 from nri_hook.validation.fault import Fault
 
@@ -422,8 +422,8 @@ def test_unknown_name() -> None:
 
 def test_every_property_is_a_key_that_is_read_in_any_case() -> None:
     configuration = schema.load("host-configuration")["properties"]
-    assert conf.KEYS == set(configuration)
-    assert conf.ENTRY_KEYS == set(configuration["plugins"]["items"]["properties"])
+    assert host_config.KEYS == set(configuration)
+    assert host_config.ENTRY_KEYS == set(configuration["plugins"]["items"]["properties"])
     assert protocol.RESULT_KEYS == set(schema.load("result")["properties"])
 
 

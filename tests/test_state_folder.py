@@ -11,10 +11,10 @@ from support import cgroups
 from support.records import DOCUMENT, release, soon, write
 from support.users import as_user, in_user_namespace
 
-from nri_hook import record
 from nri_hook.cgroups import directories, hierarchies
 from nri_hook.errors import HookError, Left
-from nri_hook.options import Options
+from nri_hook.hook import record
+from nri_hook.hook.options import Options
 
 STRANGER = 12345
 USER = 23456

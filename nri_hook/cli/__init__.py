@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = sys.argv[1:] if argv is None else argv
     if args and args[0] not in COMMANDS:
-        from nri_hook import stages
+        from nri_hook.hook import stages
 
         if args[0] in stages.STAGES:
             stages.main([hookfile.NAME, *args])

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nri_hook import atomicfile, options
+from nri_hook import atomicfile
 from nri_hook.cli import flags, gc
 from nri_hook.doctor import calls, chains, hookfolders, labels, layout, owners, programs, records
 from nri_hook.doctor.calls import Call
@@ -20,6 +20,7 @@ from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.doctor.hookfolders import Folders
 from nri_hook.doctor.launchers import Launcher
 from nri_hook.errors import HookError, UsageError, printable
+from nri_hook.hook import options
 from nri_hook.registration import hookfile
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import argparse
 import os
 from typing import Any
 
-from nri_hook import options, trust
+from nri_hook import trust
 from nri_hook.errors import HookError
+from nri_hook.hook import options
 from nri_hook.registration import engines, hookfile, ocihooks
 
 

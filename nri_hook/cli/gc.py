@@ -9,10 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import adoption, deletion, journal, log, options, procfs, record, runtimes, trust
+from nri_hook import procfs, trust
 from nri_hook.cgroups import directories
 from nri_hook.cli import state
 from nri_hook.errors import HookError, printable
+from nri_hook.hook import adoption, container_log, deletion, options, record, runtimes
+from nri_hook.hook.report import Report
 from nri_hook.recovery import leftovers
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     print(printable(f"{book.name}: {SAYS[todo]}"), flush=True)
     if args.dry_run:
         return 0
-    report = log.Report("gc")
+    report = Report("gc")
     report.record = (book.folder, book.name)
     errors = []
     if document:
@@ -116,7 +118,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
         errors = _do(todo, book, time.monotonic() + args.timeout, report)
     lines = [*report.notes, *map(str, errors)]
     try:
-        journal.append(report)
+        container_log.append(report)
     except OSError as error:
         lines.append(f"no log of this is kept: {error.strerror}")
     for line in lines:
@@ -126,7 +128,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     return len(errors)
 
 
-def _do(todo: str, book: record.Record, deadline: float, report: log.Report) -> list[HookError]:
+def _do(todo: str, book: record.Record, deadline: float, report: Report) -> list[HookError]:
     """Do it, and have the report say so; what failed."""
     document = book.document
     errors = []

@@ -8,9 +8,10 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import atomicfile, options
+from nri_hook import atomicfile
 from nri_hook.cli import flags
 from nri_hook.errors import HookError, UsageError, printable
+from nri_hook.hook import options
 from nri_hook.registration import engines, goregex, hookfile, launcher, ocihooks
 
 if TYPE_CHECKING:

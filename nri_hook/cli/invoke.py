@@ -7,12 +7,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import options, payload, program, strictjson, trust
-from nri_hook.chain import Call, Chain
+from nri_hook import strictjson, trust
 from nri_hook.cli import flags, screen
 from nri_hook.cli.subject import Subject
-from nri_hook.conf import load
 from nri_hook.errors import HookError, Left, Refused, UsageError
+from nri_hook.hook import options, payload, plugin
+from nri_hook.hook.chain import Call, Chain
+from nri_hook.hook.host_config import load
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.preview import Change
@@ -103,7 +104,7 @@ class One(Trial):
 
     def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
         super().__init__()
-        self.program = program.at(trust.absolute(args.plugin))
+        self.program = plugin.at(trust.absolute(args.plugin))
         self.entry: dict[str, Any] = {"type": self.program.type}
         if args.conf is not None:
             self.entry["conf"] = _json(args.conf)

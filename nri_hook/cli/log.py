@@ -9,9 +9,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import journal
 from nri_hook.cli import mends, screen, state
 from nri_hook.errors import HookError, printable
+from nri_hook.hook import container_log
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
@@ -80,17 +80,17 @@ def invocations(folder: str, wanted: str | None) -> tuple[list[dict[str, Any]], 
     journal.append(). And the number of logs that cannot be read, each with a line on stderr.
     Raises HookError where the wanted one has none."""
     try:
-        names = journal.names(folder)
+        names = container_log.names(folder)
     except FileNotFoundError:
         names = []
-    paths = [os.path.join(folder, n + journal.SUFFIX) for n in state.listed(names, wanted)]
+    paths = [os.path.join(folder, n + container_log.SUFFIX) for n in state.listed(names, wanted)]
     if wanted is None:
         paths = sorted(paths, key=_changed)[-MANY:]
     entries = []
     failures = 0
     for path in paths:
         try:
-            entries += journal.read(path)
+            entries += container_log.read(path)
         except FileNotFoundError:  # removed meanwhile
             pass
         except OSError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nri_hook import journal, procfs, record
+from nri_hook import procfs
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError
+from nri_hook.hook import container_log, record
 
 
 class Placed:
@@ -23,7 +24,7 @@ class Placed:
     def __init__(self, folder: str, name: str, document: dict[str, Any], since: float) -> None:
         self.since = since
         self.record = os.path.join(folder, name + record.SUFFIX)
-        self.log = os.path.join(folder, name + journal.SUFFIX)
+        self.log = os.path.join(folder, name + container_log.SUFFIX)
         self.id: str = document["id"]
         self.runtime: str = document["runtime"]
         self.root: str = document["runtimeRoot"]

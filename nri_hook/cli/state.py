@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from nri_hook import options, record, trust
+from nri_hook import trust
 from nri_hook.errors import HookError
+from nri_hook.hook import options, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

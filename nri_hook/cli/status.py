@@ -7,9 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import record
 from nri_hook.cli import placed, screen, state
 from nri_hook.errors import printable
+from nri_hook.hook import record
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands

@@ -6,21 +6,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import (
-    atomicfile,
-    client,
-    oci,
-    options,
-    payload,
-    procfs,
-    record,
-    sandbox,
-    strictjson,
-    trust,
-)
+from nri_hook import atomicfile, client, procfs, strictjson, trust
 from nri_hook.cgroups import hierarchies, paths, plan, preview
 from nri_hook.cli import given, state
 from nri_hook.errors import HookError, UsageError
+from nri_hook.hook import oci, options, payload, pod, record
 from nri_hook.validation import schema
 
 if TYPE_CHECKING:
@@ -109,8 +99,8 @@ class Subject:
         cgroups_path = known.get("cgroupsPath") or self.bundle.cgroups_path
         cgroups_path = cgroups_path or paths.default_path(id, membership)
         spec = payload.spec(self.bundle, cgroups_path, membership, self.pid or None)
-        pod = sandbox.find(id, self.bundle)
-        return payload.request("create", id, self.pid or None, spec, pod)
+        found = pod.find(id, self.bundle)
+        return payload.request("create", id, self.pid or None, spec, found)
 
     def _annotate(self, pairs: list[str]) -> None:
         annotations = dict(self.request["spec"].get("annotations") or {})

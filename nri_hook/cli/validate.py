@@ -7,9 +7,9 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from nri_hook import conf
 from nri_hook.cli import flags, given
 from nri_hook.errors import HookError, UsageError, printable
+from nri_hook.hook import host_config
 from nri_hook.validation import documents
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--as says what a FILE is, expected one")
     chosen = flags.chosen(args)
     kind = args.kind or ("" if args.files else documents.CONFIGURATION)
-    paths = args.files or conf.paths(chosen.conf_dir)
+    paths = args.files or host_config.paths(chosen.conf_dir)
     checked, unread = [], []
     for path in paths:
         try:

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import options
 from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import UsageError
-from nri_hook.options import Options
+from nri_hook.hook import options
+from nri_hook.hook.options import Options
 from nri_hook.registration import engines, hookfile, launcher
 
 CHECK = "registration"

@@ -6,12 +6,13 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from nri_hook import atomicfile, conf, options, program
+from nri_hook import atomicfile
 from nri_hook.doctor import owners
 from nri_hook.doctor.calls import Call
 from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
 from nri_hook.errors import HookError
-from nri_hook.options import Options
+from nri_hook.hook import host_config, options, plugin
+from nri_hook.hook.options import Options
 from nri_hook.validation import documents
 
 # CRI-O gives a create so long, hooks and all (cri-o, pkg/config, the default).
@@ -30,7 +31,7 @@ class Chain:
         self.folders = chosen.plugin_path()
         if package:
             self.folders[-1] = os.path.join(package, "plugins")
-        self.entries: list[conf.Entry] = []
+        self.entries: list[host_config.Entry] = []
         self.files: list[str] = []
 
     def check(self) -> Iterator[Finding]:
@@ -42,7 +43,7 @@ class Chain:
     def _configuration(self) -> Iterator[Finding]:
         folder = self.options.conf_dir
         try:
-            paths = conf.paths(folder)
+            paths = host_config.paths(folder)
         except HookError as error:
             yield Finding(FAIL, "configuration", str(error), f"ls -ld {shlex.quote(folder)}")
             return
@@ -58,7 +59,7 @@ class Chain:
         if wrong:
             return
         try:
-            self.entries = conf.load(folder)
+            self.entries = host_config.load(folder)
         except HookError as error:
             mend = f"nri-hook validate {shlex.quote(error.path)}"
             yield Finding(FAIL, "configuration", str(error), mend)
@@ -80,7 +81,7 @@ class Chain:
 
     def _plugin(self, type: str) -> Finding:
         try:
-            found = program.find(type, self.folders)
+            found = plugin.find(type, self.folders)
         except HookError as error:
             return Finding(FAIL, "plugin", str(error), self._mend(type, error.path))
         self.files.append(found.path)
@@ -100,7 +101,7 @@ class Chain:
 
 
 def timeouts(
-    chosen: Options, entries: list[conf.Entry], calls: list[Call], install: str
+    chosen: Options, entries: list[host_config.Entry], calls: list[Call], install: str
 ) -> Iterator[Finding]:
     """Each has to end before what is around it: plugin, chain, hook file.
 
@@ -172,7 +173,7 @@ def _file(path: str, folders: list[str]) -> Iterator[Finding]:
         return
     mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
     try:
-        data = atomicfile.load(path, conf.MAX_SIZE)
+        data = atomicfile.load(path, host_config.MAX_SIZE)
         if data is None:
             return  # it has gone meanwhile
         checked = documents.check(path, data, documents.CONFIGURATION, folders)

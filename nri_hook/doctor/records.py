@@ -9,12 +9,13 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nri_hook import journal, procfs, record, strictjson, trust
+from nri_hook import procfs, strictjson, trust
 from nri_hook.cgroups import hierarchies, old_cgroups
 from nri_hook.doctor import owners
 from nri_hook.doctor.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
-from nri_hook.options import Options
+from nri_hook.hook import container_log, record
+from nri_hook.hook.options import Options
 
 # So many are named; of more, the number is told.
 NAMED = 5
@@ -79,7 +80,7 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
 
 def _odd(folder: str) -> Iterator[Finding]:
     """What lies in the place of a file of ours other than a record, and cannot be one."""
-    endings = (record.LOCK, record.NEW, journal.SUFFIX, journal.CUT)
+    endings = (record.LOCK, record.NEW, container_log.SUFFIX, container_log.CUT)
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if name.endswith(endings) and not _is_file(path):

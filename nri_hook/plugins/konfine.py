@@ -1,7 +1,8 @@
 """konfine: some CPUs stay free of containers. See docs/plugins/konfine.md."""
 
-from nri_hook import oci, skel
+from nri_hook import skel
 from nri_hook.cgroups import controlfile, hierarchies
+from nri_hook.hook import oci
 from nri_hook.skel_conf import Conf
 
 TYPE_CHECKING = False

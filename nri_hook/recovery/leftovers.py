@@ -6,10 +6,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook import atomicfile, journal, log_space, record
+from nri_hook import atomicfile
 from nri_hook.cgroups import controlfile as cgroup_files
 from nri_hook.cgroups import directories, hierarchies, old_cgroups
 from nri_hook.errors import HookError
+from nri_hook.hook import container_log, log_space, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,10 +51,10 @@ def cgroups(folder: str) -> list[Leftover]:
 def logs(folder: str, errors: list[Exception]) -> Iterator[Leftover]:
     """The logs of containers that have ended. errors: for those that cannot be read."""
     records = record.names(folder)
-    for name in journal.names(folder):
+    for name in container_log.names(folder):
         if name in records or (name.endswith(SETUP) and _of_id(name, records)):
             continue
-        path = os.path.join(folder, name + journal.SUFFIX)
+        path = os.path.join(folder, name + container_log.SUFFIX)
         try:
             if _is_over(path):
                 says = "the log of a container that is gone: removing it"
@@ -69,7 +70,9 @@ def crowded(folder: str) -> Iterator[Leftover]:
 
 
 def _remover(folder: str, name: str) -> Callable[[], object]:
-    paths = [os.path.join(folder, name + ending) for ending in (journal.SUFFIX, journal.CUT)]
+    paths = [
+        os.path.join(folder, name + ending) for ending in (container_log.SUFFIX, container_log.CUT)
+    ]
     return lambda: [atomicfile.remove(path) for path in paths]
 
 
@@ -137,7 +140,7 @@ def _of_id(name: str, records: list[str]) -> bool:
 
 def _is_over(path: str) -> bool:
     try:
-        entries = journal.read(path)
+        entries = container_log.read(path)
         age = time.time() - os.lstat(path).st_mtime
     except FileNotFoundError:  # there is only what a killed hook was writing
         return True

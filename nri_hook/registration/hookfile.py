@@ -13,7 +13,7 @@ from typing import Any
 
 from nri_hook import strictjson
 from nri_hook.errors import HookError
-from nri_hook.options import MARGIN, Options
+from nri_hook.hook.options import MARGIN, Options
 from nri_hook.registration import goregex
 
 # The stages that `install` registers.

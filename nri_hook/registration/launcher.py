@@ -1,7 +1,7 @@
 """The launcher: the executable that the runtimes call, with this interpreter and package baked in.
 
-launcher.sh is its text, a program for sh that ends where there is nothing to do, and for Python
-from there on. It starts Python as `-IS`: without site the start is cheaper, and nothing of the
+hook/launcher.sh is its text: a program for sh that ends where there is nothing to do, and for
+Python from there on. It starts Python as `-IS`: without site the start is cheaper, and nothing of the
 environment or of the user's folders can get in. All that site would have found is therefore
 written into it.
 """
@@ -25,7 +25,7 @@ from nri_hook.errors import HookError
 
 DEFAULT = "/usr/libexec/oci/hooks.d/nri-hook"
 MODE = 0o755
-TEMPLATE = "launcher.sh"
+TEMPLATE = "hook/launcher.sh"
 
 # The installed dependencies of the package, which error reports and the reaping of stuck plugins
 # import.
@@ -33,8 +33,8 @@ DEPENDENCIES = ("jsonschema", "psutil")
 # All that a stage can come to import. The launcher writes no bytecode: what has none is compiled
 # anew by every hook that imports it.
 IMPORTED = (
-    "nri_hook.stages",
-    "nri_hook.adoption",
+    "nri_hook.hook.stages",
+    "nri_hook.hook.adoption",
     "nri_hook.cgroups.controls",
     "nri_hook.cgroups.grace",
     "nri_hook.cgroups.libc",
@@ -43,14 +43,14 @@ IMPORTED = (
     "nri_hook.cgroups.plan",
     "nri_hook.cgroups.systemd",
     "nri_hook.cgroups.mounts",
-    "nri_hook.container",
-    "nri_hook.creation",
-    "nri_hook.deletion",
-    "nri_hook.draft",
-    "nri_hook.hosted",
-    "nri_hook.journal",
-    "nri_hook.log_space",
-    "nri_hook.movers",
+    "nri_hook.hook.container",
+    "nri_hook.hook.creation",
+    "nri_hook.hook.deletion",
+    "nri_hook.hook.draft",
+    "nri_hook.hook.hosted",
+    "nri_hook.hook.container_log",
+    "nri_hook.hook.log_space",
+    "nri_hook.hook.movers",
     "nri_hook.skel_conf",
     "nri_hook.fastimport",
     "nri_hook.validation.schema",

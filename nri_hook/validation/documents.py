@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nri_hook import conf, payload, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import host_config, payload
 from nri_hook.registration import ocihooks
 from nri_hook.strictjson import fold
 from nri_hook.validation import plugin_schema, schema
@@ -95,7 +96,7 @@ def kind_of(document: Any) -> str:
 def _spelled(kind: str, document: Any) -> Any:
     """The document as the hook reads it. Raises strictjson.JSONError."""
     if kind == CONFIGURATION:
-        return conf.spell_keys(document)
+        return host_config.spell_keys(document)
     if kind == RESULT:
         return strictjson.spell_keys(document, payload.RESULT_KEYS)
     return document
@@ -109,9 +110,9 @@ def _odd_keys(kind: str, document: Any) -> Iterator[str]:
     if kind == RESULT:
         yield from _odd(document, payload.RESULT_KEYS, "")
     elif kind == CONFIGURATION:
-        yield from _odd(document, conf.KEYS, "")
-        for index, entry in enumerate(_plugins(strictjson.spell_keys(document, conf.KEYS))):
-            yield from _odd(entry, conf.ENTRY_KEYS, f"/plugins/{index}")
+        yield from _odd(document, host_config.KEYS, "")
+        for index, entry in enumerate(_plugins(strictjson.spell_keys(document, host_config.KEYS))):
+            yield from _odd(entry, host_config.ENTRY_KEYS, f"/plugins/{index}")
 
 
 def _odd(document: Any, known: frozenset[str], place: str) -> Iterator[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nri_hook import conf, program, strictjson, trust
+from nri_hook import strictjson, trust
 from nri_hook.errors import HookError
+from nri_hook.hook import host_config, plugin
 from nri_hook.validation.fault import Fault
 from nri_hook.validation.schema import faults_by
 
@@ -21,10 +22,10 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     An absent `conf` is held for an empty object where the schema has keys that are required.
     """
     type = entry.get("type")
-    if not conf.is_type(type):  # the configuration's own schema says so
+    if not host_config.is_type(type):  # the configuration's own schema says so
         return [], []
     try:
-        schema, path = _load(program.find(str(type), folders))
+        schema, path = _load(plugin.find(str(type), folders))
     except HookError as error:
         return [], [f"the conf of {type} was not looked into: {error}"]
     if schema is None:
@@ -38,7 +39,7 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     return [fault._replace(pointer="/conf" + fault.pointer) for fault in wrong], []
 
 
-def _load(found: program.Program) -> tuple[dict[str, Any] | None, str]:
+def _load(found: plugin.Program) -> tuple[dict[str, Any] | None, str]:
     """(the schema, its path), without a schema where there is no such file. Raises HookError.
 
     Only root may have written it: an expression in it can keep us busy for ever.

@@ -14,8 +14,9 @@ PLUGINS = {"answers at once": 0, "takes 50 ms": 0.05}
 # grace period off.
 TIMED = """
 import time
-from nri_hook.cgroups import files, grace, placement
-move, write, taken = placement._move, files.write, []
+from nri_hook.cgroups import controlfile, grace
+from nri_hook.cgroups import move as moves
+move, write, taken = moves._move, controlfile.write, []
 renew, held_off = grace.Grace.renew, [0]
 
 def renewing(self):
@@ -30,14 +31,14 @@ def timed(path, value):
     taken.append(time.perf_counter() - begin)
 
 def moving(planned):
-    files.write = timed
+    controlfile.write = timed
     move(planned)
-    files.write = write
+    controlfile.write = write
     with open({note!r}, "w") as file:
         file.write(f"{{held_off[0]}} {{taken[0]}} {{sum(taken[1:])}}")
 
 grace.Grace.renew = renewing
-placement._move = moving
+moves._move = moving
 """
 # Milliseconds: more is a grace period that was paid.
 TARGET = 1.0

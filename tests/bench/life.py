@@ -26,14 +26,14 @@ sys.dont_write_bytecode = True
 sys.path.append({TOP!r})
 from nri_hook import fastimport
 fastimport.install("nri_hook")
-from nri_hook import conf, payload
-from nri_hook.chain import Chain
+from nri_hook.hook import host_config, payload
+from nri_hook.hook.chain import Chain
 
 def used():
     both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in both)
 
-chain = Chain(conf.load(sys.argv[1]), [sys.argv[2]])
+chain = Chain(host_config.load(sys.argv[1]), [sys.argv[2]])
 request = payload.request("create", "redis", 7, {{"cgroupsPath": "/redis"}}, None)
 before = used()
 chain.invoke(request, time.monotonic() + 60, lambda: None)

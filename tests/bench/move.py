@@ -27,7 +27,7 @@ STEPS = {
             "carry_programs": "lambda *arguments: None",
         },
     ),
-    "view": ("view", {"look": "lambda *arguments: Blind()"}),
+    "view": ("mounts", {"look": "lambda *arguments: Blind()"}),
 }
 # A view in which there is nothing to turn.
 BLIND = """\
@@ -38,13 +38,13 @@ class Blind:
 """
 # What a launcher does to pass over what the plugin asks for.
 IN_PLACE = """\
-from nri_hook.creation import Creation
+from nri_hook.hook.creation import Creation
 assert callable(Creation._place)
 Creation._place = lambda self, answer: "stays"
 """
 # And to have every container be like the one before it: of one kind, {moves}.
 ALIKE = """
-from nri_hook.record import Record
+from nri_hook.hook.record import Record
 assert callable(Record.expects_move)
 Record.expects_move = lambda self: {moves}
 """

@@ -22,14 +22,14 @@ sys.dont_write_bytecode = True
 sys.path.append({TOP!r})
 from nri_hook import fastimport
 fastimport.install("nri_hook")
-import nri_hook.stages
+import nri_hook.hook.stages
 """,
     "those of a chain": """
-from nri_hook import chain, container, creation, journal
+from nri_hook.hook import chain, container, container_log, creation
 """,
     "those of a move": """
-from nri_hook import movers
-from nri_hook.cgroups import libc, placement, plan, view
+from nri_hook.hook import movers
+from nri_hook.cgroups import libc, mounts, move, plan
 """,
 }
 SHELL = 'exec "$0" -IS -c "$1"'

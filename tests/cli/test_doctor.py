@@ -450,8 +450,8 @@ def test_a_package_that_is_spoilt(patient):
     assert patient.doctor().well().find("ok", f"runs {package}")
     (package / "stages.py").unlink()
     cause, mend = patient.doctor().find("fail", "launcher:")
-    assert "cannot import nri_hook.stages" in cause
-    assert "No module named 'nri_hook.stages'" in cause
+    assert "cannot import nri_hook.hook.stages" in cause
+    assert "No module named 'nri_hook.hook.stages'" in cause
     patient.mend(mend)
 
 

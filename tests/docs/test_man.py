@@ -13,7 +13,8 @@ import pytest
 from support.commands import read
 from support.node import TOP
 
-from nri_hook import cli, options, stages
+from nri_hook import cli
+from nri_hook.hook import options, stages
 
 # Nothing in it depends on the kernel.
 pytestmark = pytest.mark.hostonly

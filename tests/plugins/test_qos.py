@@ -257,9 +257,9 @@ def test_podman_makes_a_container_in_its_class(scene, node, name):
 
 REMOVER = """
 import sys
-from nri_hook.cgroups import folders
+from nri_hook.cgroups import directories
 while True:
-    folders.remove_empty(sys.argv[1], lambda path: folders.mark_of(path) == "somebody")
+    directories.remove_empty(sys.argv[1], lambda path: directories.mark_of(path) == "somebody")
 """
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from nri_hook.options import Options
+from nri_hook.hook.options import Options
 from support import runtimes, syslog
 from support.scene import Scene
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from nri_hook import record
+from nri_hook.hook import record
 from support.commands import Done, read
 from support.plugin import Plugin, notes
 

@@ -3,7 +3,8 @@
 import os
 import time
 
-from nri_hook import record, strictjson
+from nri_hook import strictjson
+from nri_hook.hook import record
 
 ROOT = "/run/runc"
 SOON = 10.0

@@ -14,9 +14,9 @@ SERVER = f"""
 import sys
 sys.path += [{TOP!r}]
 import json, os
-from nri_hook import log, stages
+from nri_hook.hook import report, stages
 
-log._send = lambda level, text: None
+report._send = lambda level, text: None
 
 def call(stdin, out, err, environment, argv):
     for fd, path in ((0, stdin), (1, out), (2, err)):

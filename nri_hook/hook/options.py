@@ -32,7 +32,7 @@ class Options:
 
     def plugin_path(self) -> "list[str]":
         """Where plugins are looked for, in order; last those that come with the package."""
-        package = os.path.dirname(os.path.abspath(__file__))
+        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         return [*self.plugin_dirs, os.path.join(package, "plugins")]
 
     def flags(self) -> "list[str]":

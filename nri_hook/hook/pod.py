@@ -10,8 +10,9 @@ pkg/specgen/generate/container.go; containerd, internal/cri/annotations/annotati
 
 import os
 
-from nri_hook import oci, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from nri_hook.chain import Call
-    from nri_hook.log import Report
+    from nri_hook.hook.chain import Call
+    from nri_hook.hook.report import Report
 
 SUFFIX = ".log"
 # The next one while it is written, where the oldest lines go.

@@ -8,7 +8,8 @@ first, then the oldest logs of containers that are gone, then all but the last l
 
 import os
 
-from nri_hook import journal, record, strictjson
+from nri_hook import strictjson
+from nri_hook.hook import container_log, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def steps(folder: str) -> "Iterator[Step]":
             if size <= limit * AFTERWARDS:
                 return
             try:
-                lines = journal.lines(log.path)
+                lines = container_log.lines(log.path)
             except OSError:  # removed meanwhile, or not a log
                 continue
             kept = shorten(lines)
@@ -111,8 +112,8 @@ def _logs(folder: str) -> "list[Log]":
         entries = [entry for entry in listing if entry.is_file(follow_symlinks=False)]
     names = {entry.name for entry in entries}
     for entry in entries:
-        if entry.name.endswith(journal.SUFFIX):
-            name = entry.name[: -len(journal.SUFFIX)]
+        if entry.name.endswith(container_log.SUFFIX):
+            name = entry.name[: -len(container_log.SUFFIX)]
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile

@@ -55,7 +55,7 @@ class Program:
             if not self.hosted:
                 argv = [self.path, "invoke"]
                 return spawn.run(self.path, argv, stdin, deadline, meanwhile)
-            from nri_hook import hosted
+            from nri_hook.hook import hosted
 
             given = (stdin, document) if document else None
             return spawn.attend(

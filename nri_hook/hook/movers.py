@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from nri_hook.cgroups.plan import Placement
-    from nri_hook.container import Container
-    from nri_hook.creation import Creation
-    from nri_hook.draft import Draft
     from nri_hook.errors import HookError
+    from nri_hook.hook.container import Container
+    from nri_hook.hook.creation import Creation
+    from nri_hook.hook.draft import Draft
 
 
 class LiveMove:

@@ -4,14 +4,15 @@ Two descriptions of 0.1 exist, the README (README-v0.1.0.md) and the Go types (t
 containerd ran. Requests are the union of both, results may have either form or a mix.
 """
 
-from nri_hook import oci, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError, invalid
+from nri_hook.hook import oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from nri_hook.sandbox import Sandbox
+    from nri_hook.hook.pod import Sandbox
 
 VERSION = "0.1"
 STATES = ("setup", "create", "pause", "resume", "update", "delete")

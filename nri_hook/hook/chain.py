@@ -2,15 +2,16 @@
 
 import time
 
-from nri_hook import payload, program, spawn, strictjson
+from nri_hook import spawn, strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import payload, plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Optional
 
-    from nri_hook.conf import Entry
-    from nri_hook.program import Program
+    from nri_hook.hook.host_config import Entry
+    from nri_hook.hook.plugin import Program
 
 # What a plugin that ran into its deadline gets for its `delete`, in seconds.
 LATE_DELETE = 1.0
@@ -55,7 +56,7 @@ class Chain:
     ) -> None:
         self.entries = entries
         self.meanwhile = meanwhile
-        self.folders = program.Folders(folders)
+        self.folders = plugin.Folders(folders)
         self.calls: "list[Call]" = []
         self.notes: "list[str]" = []
         self.called: "list[int]" = []
@@ -147,22 +148,22 @@ class Chain:
         return self._judge(entry.type, outcome, request)
 
     def _judge(
-        self, plugin: str, outcome: spawn.Outcome, request: "dict[str, Any]"
+        self, type: str, outcome: spawn.Outcome, request: "dict[str, Any]"
     ) -> "dict[str, Any]":
         """The Result of a plugin that ended by itself. As in the Go client the exit status does
         not count where the answer is well-formed and says no `error`."""
         try:
-            result = payload.read_result(outcome.output, plugin, request)
+            result = payload.read_result(outcome.output, type, request)
         except HookError as error:
             raise HookError(
                 f"{error.args[0]}{_status(outcome)}{_tail(outcome.errors)}",
-                plugin=plugin,
+                plugin=type,
                 path=error.path,
             ) from None
         if result.get("error"):
-            raise HookError(f"says: {result['error'][:MAX_TAIL]}", plugin=plugin)
+            raise HookError(f"says: {result['error'][:MAX_TAIL]}", plugin=type)
         if outcome.status != 0:
-            self.notes.append(f"plugin {plugin}: a good answer{_status(outcome)}")
+            self.notes.append(f"plugin {type}: a good answer{_status(outcome)}")
         return result
 
 

@@ -2,15 +2,16 @@
 
 import os
 
-from nri_hook import oci, payload, procfs, runtimes, trust
+from nri_hook import procfs, trust
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError, Left, Refused
+from nri_hook.hook import oci, payload, runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nri_hook.movers import LiveMove
+    from nri_hook.hook.movers import LiveMove
 
 # What the annotations of an engine that knows pods begin with.
 POD = "io.kubernetes.cri"
@@ -60,13 +61,13 @@ class Container:
 
     def request(self) -> "dict[str, Any]":
         """The Request for its creation. Raises HookError."""
-        pod = None
+        found = None
         if any(key.startswith(POD) for key in self.bundle.annotations):
-            from nri_hook import sandbox
+            from nri_hook.hook import pod
 
-            pod = sandbox.find(self.id, self.bundle)
+            found = pod.find(self.id, self.bundle)
         spec = payload.spec(self.bundle, self.cgroups_path, self.membership, self.init.pid)
-        return payload.request("create", self.id, self.init.pid, spec, pod)
+        return payload.request("create", self.id, self.init.pid, spec, found)
 
     def identity(self) -> "dict[str, Any]":
         """The part of the record that says whose it is. A bundle that the runtime did not tell
@@ -88,7 +89,7 @@ class Container:
 
     def mover(self) -> "LiveMove":
         """What moves it."""
-        from nri_hook.movers import LiveMove
+        from nri_hook.hook.movers import LiveMove
 
         return LiveMove(self)
 

@@ -11,7 +11,7 @@ from nri_hook.errors import printable, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nri_hook.chain import Call
+    from nri_hook.hook.chain import Call
 
 # Bytes of a line, and characters of one value in it: nobody shall push the outcome out of it.
 MAX_LINE = 4096

@@ -2,16 +2,16 @@
 
 import time
 
-from nri_hook import payload
-from nri_hook.chain import Chain
-from nri_hook.conf import Entry
+from nri_hook.hook import payload
+from nri_hook.hook.chain import Chain
+from nri_hook.hook.host_config import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from nri_hook.errors import HookError
-    from nri_hook.log import Report
+    from nri_hook.hook.report import Report
 
 
 def finish(
@@ -45,7 +45,7 @@ def forget(document: "dict[str, Any]") -> None:
     """
     for made in document["placements"]:
         if document["outcome"] == "moved" and "moves" in made:
-            from nri_hook import adoption
+            from nri_hook.hook import adoption
 
             adoption.forget(made)
 

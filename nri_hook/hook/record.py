@@ -11,10 +11,11 @@ import os
 import stat
 import time
 
-from nri_hook import procfs, runtimes, strictjson, trust
+from nri_hook import procfs, strictjson, trust
 from nri_hook.cgroups import controlfile
 from nri_hook.errors import HookError, Left
-from nri_hook.options import Options
+from nri_hook.hook import runtimes
+from nri_hook.hook.options import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """A container that is not there yet: podman's precreate has its config.json on stdin, no more."""
 
-from nri_hook import oci, payload, sandbox, strictjson
+from nri_hook import strictjson
 from nri_hook.errors import HookError
+from nri_hook.hook import oci, payload, pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nri_hook.movers import NativePlacement
+    from nri_hook.hook.movers import NativePlacement
 
 
 class Draft:
@@ -34,12 +35,12 @@ class Draft:
     def request(self) -> "dict[str, Any]":
         """The Request for its setup. Raises HookError."""
         spec = payload.spec(self.bundle, self.cgroups_path, {}, None)
-        pod = sandbox.find(self.id, self.bundle)
-        return payload.request("setup", self.id, None, spec, pod)
+        found = pod.find(self.id, self.bundle)
+        return payload.request("setup", self.id, None, spec, found)
 
     def mover(self) -> "NativePlacement":
         """What puts it elsewhere."""
-        from nri_hook.movers import NativePlacement
+        from nri_hook.hook.movers import NativePlacement
 
         return NativePlacement(self)
 

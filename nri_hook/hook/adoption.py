@@ -7,18 +7,19 @@ the new cgroup, and it is for us to remove the old one when the container is del
 
 import os
 
-from nri_hook import atomicfile, procfs, runtimes, strictjson
+from nri_hook import atomicfile, procfs, strictjson
 from nri_hook.cgroups import controlfile as cgroup_files
 from nri_hook.cgroups import hierarchies, old_cgroups, settings
 from nri_hook.errors import HookError
+from nri_hook.hook import runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from nri_hook.log import Report
-    from nri_hook.record import Record
+    from nri_hook.hook.record import Record
+    from nri_hook.hook.report import Report
 
 
 def adopt(book: "Record", report: "Report") -> str:

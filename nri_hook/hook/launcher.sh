@@ -127,6 +127,6 @@ from nri_hook import fastimport
 
 fastimport.install("nri_hook")
 
-from nri_hook.stages import main
+from nri_hook.hook.stages import main
 
 main(sys.argv)

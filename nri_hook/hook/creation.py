@@ -2,19 +2,20 @@
 
 import time
 
-from nri_hook import payload, procfs, runtimes
+from nri_hook import procfs
 from nri_hook.errors import HookError, Left, Refused
+from nri_hook.hook import payload, runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional, Protocol, Union
 
-    from nri_hook import record
-    from nri_hook.chain import Answer, Chain
-    from nri_hook.conf import Entry
-    from nri_hook.container import Container
-    from nri_hook.draft import Draft
-    from nri_hook.log import Report
+    from nri_hook.hook import record
+    from nri_hook.hook.chain import Answer, Chain
+    from nri_hook.hook.container import Container
+    from nri_hook.hook.draft import Draft
+    from nri_hook.hook.host_config import Entry
+    from nri_hook.hook.report import Report
 
     class Mover(Protocol):
         """How a container gets to a place: by a live move, or by its config."""
@@ -87,7 +88,7 @@ class Creation:
         document = self.book.document
         if not document:
             return
-        from nri_hook import deletion
+        from nri_hook.hook import deletion
 
         _check_gone(document, self.book.path)
         present = self.request.get("pid", 0)
@@ -104,7 +105,7 @@ class Creation:
         if document["entries"] == [entry.document for entry in self.chain.entries]:
             self.chain.called = document["called"]
         else:  # other plugins than now: theirs ends here
-            from nri_hook import deletion
+            from nri_hook.hook import deletion
 
             self.report.notes += map(str, deletion.send(document, deadline, self.report))
         self.leftovers += document["placements"]

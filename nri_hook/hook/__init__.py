@@ -1,0 +1,1 @@
+"""The hot path: what runs at every container start of the node."""
