@@ -1,8 +1,8 @@
 """The launcher: the executable that the runtimes call, with this interpreter and package baked in.
 
-hook/launcher.sh is its text: a program for sh that ends where there is nothing to do, and for
-Python from there on. It starts Python as `-IS`: without site the start is cheaper, and nothing of the
-environment or of the user's folders can get in. All that site would have found is therefore
+hook/launcher.sh is its text: a program for sh that ends if there is nothing to do, and for Python
+from there on. It starts Python as `-IS`: without site the start is cheaper, and nothing of the
+environment or of the user's directories can get in. All that site would have found is therefore
 written into it.
 """
 
