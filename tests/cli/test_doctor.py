@@ -448,7 +448,7 @@ def test_a_package_that_is_spoilt(patient):
     environment = {"PYTHONPATH": str(package.parent)}
     well(patient.run(sys.executable, "-m", "nri_hook", *words, **environment))
     assert patient.doctor().well().find("ok", f"runs {package}")
-    (package / "stages.py").unlink()
+    (package / "hook" / "stages.py").unlink()
     cause, mend = patient.doctor().find("fail", "launcher:")
     assert "cannot import nri_hook.hook.stages" in cause
     assert "No module named 'nri_hook.hook.stages'" in cause
