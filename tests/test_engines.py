@@ -168,6 +168,12 @@ LISTED = {
         f" [ engine ] # ]\n\truntime = 'x'\n  hooks_dir  =[ # \"/no\"\n\t'/a#b',\n"
         f'# "/c"\n "{OWN}",  ]  # d\nevents_logger="file"\n[network]\n'
     },
+    "dotted": {CONF: "engine." + LINE},
+    "inline": {CONF: f"engine = {{ {LINE} }}"},
+    "quoted": {CONF: f'["engine"]\n"hooks_dir" = ["{OWN}"]'},
+    "escaped": {CONF: f'{ENGINE}hooks_dir = ["{OWN[:-1]}\\u0064"]'},
+    "in_another_case": {CONF: "[Engine]\n" + LINE.replace("hooks_dir", "Hooks_Dir")},
+    "long_strings": {CONF: f"{ENGINE}hooks_dir = ['''{OWN}''']\nruntime = '''\n{LINE}\n'''"},
 }
 
 
@@ -194,6 +200,7 @@ SET = {
         [SHARED],
     ),
     "late": ("/etc/containers/containers.conf.d/99.conf", "[engine]\nhooks_dir = ['/a']", ["/a"]),
+    "in_a_comment": (CONF, f"[engine]\nhooks_dir = ['/a'] # was {LINE}", ["/a"]),
     "commented": (CONF, f'[engine]\nhooks_dir = [ # "{OWN}"\n "/a" ]\n', ["/a"]),
 }
 
@@ -220,37 +227,32 @@ def test_a_hooks_dir_that_does_not_is_left_alone(machine: Machine, name: str) ->
     assert machine.podman_folders() == [*folders, OWN]
 
 
-NOT_UNDERSTOOD = {
-    "dotted": "engine.{line}",
-    "inline": "engine = {{ {line} }}",
-    "quoted": '[engine]\n"hooks_dir" = ["/a"]',
-    "escaped": '[engine]\nhooks_dir = ["/\\u0061"]',
-    "case": "[engine]\nHooks_Dir = ['/a']",
-    "header_in_case": "[Engine]\n{line}",
-    "quoted_header": '["engine"]\n{line}',
-    "long_string": "[engine]\nhooks_dir = ['''/a''']",
-    "in_a_long_string": "[engine]\nhooks_dir = ['/a']\nruntime = '''\n{line}\n'''",
-    "another_table": "[containers]\n{line}",
-    "table_of_tables": "[engine]\n[[x]]\n{line}",
-    "no_table": "{line}",
-    "twice": "[engine]\n{line}\n{line}",
-    "not_closed": "[engine]\nhooks_dir = [ '/a'",
-    "no_list": "[engine]\nhooks_dir = '/a'",
-    "mentioned_behind": "[engine]\n{line} # was hooks_dir = ['/a']",
-    "not_utf8": "[engine]\nhooks_dir = ['/a'] \udcff",
+BROKEN = {
+    "twice": ("[engine]\n{line}\n{line}", "cannot be read as TOML: "),
+    "not_closed": ("[engine]\nhooks_dir = [ '/a'", "cannot be read as TOML: "),
+    "not_utf8": ("[engine]\nhooks_dir = ['/a'] # \udcff", "cannot be read as TOML: "),
+    "deep": ("a = " + "[" * 20000, "cannot be read as TOML: "),
+    "two_spellings": ("[engine]\n{line}\nHooks_Dir = ['/a']", "a key appears twice"),
+    "no_list": (
+        "[engine]\nhooks_dir = '/a'",
+        f"hooks_dir is not a list of paths, expected: {LINE}",
+    ),
+    "a_number": (
+        "[engine]\nhooks_dir = [1]",
+        f"hooks_dir is not a list of paths, expected: {LINE}",
+    ),
+    "no_table": ("engine = ['/a']", "[engine]: expected a table"),
 }
 
 
 @hostonly
-@pytest.mark.parametrize("name", NOT_UNDERSTOOD)
-def test_what_is_not_understood_counts_as_set(machine: Machine, name: str) -> None:
-    text = NOT_UNDERSTOOD[name].format(line=LINE)
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_read_is_named(machine: Machine, name: str) -> None:
+    text, reason = BROKEN[name]
+    text = text.format(line=LINE)
     machine.path(CONF).write_bytes(text.encode(errors="surrogateescape"))
     before = machine.tree()
-    assert one_line(machine.nri_hook("install")) == (
-        f"nri-hook install: {CONF}: mentions hooks_dir in a way that is not understood here, "
-        f"expected under [engine]: {LINE}\n"
-    )
+    assert f"nri-hook install: {CONF}: {reason}" in one_line(machine.nri_hook("install"))
     assert machine.tree() == before
 
 
@@ -329,6 +331,14 @@ def test_files_that_podman_does_not_read(machine: Machine) -> None:
 
 
 @hostonly
+@pytest.mark.parametrize("text", ["[containers]\n{line}", "[engine]\n[[x]]\n{line}", "{line}"])
+def test_a_hooks_dir_in_another_table_is_none(machine: Machine, text: str) -> None:
+    machine.write(CONF, text.format(line=LINE.replace(OWN, "/a")))
+    well(machine.nri_hook("install"))
+    assert machine.podman_folders() == [SHARED, OWN]
+
+
+@hostonly
 def test_a_foreign_drop_in_is_kept(machine: Machine) -> None:
     machine.write(DROP_IN, "# mine\n")
     before = machine.tree()
@@ -375,10 +385,12 @@ def test_a_crio_that_reads_other_folders(machine: Machine) -> None:
 
 
 @hostonly
-def test_a_crio_that_cannot_be_understood(machine: Machine) -> None:
+def test_a_crio_whose_configuration_is_written_in_another_way(machine: Machine) -> None:
     machine.write("/etc/crio/crio.conf", f'[crio]\nruntime.hooks_dir = ["{OWN}"]\n')
+    assert f"/etc/crio/crio.conf: CRI-O reads {OWN}" in one_line(machine.nri_hook("install"))
+    machine.write("/etc/crio/crio.conf", "[crio.runtime\n")
     line = one_line(machine.nri_hook("install"))
-    assert "/etc/crio/crio.conf: mentions hooks_dir" in line and "under [crio.runtime]" in line
+    assert "/etc/crio/crio.conf: cannot be read as TOML: " in line
 
 
 @hostonly

@@ -50,7 +50,7 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
                 folders, suffers = engines.crio_folders(), "CRI-O does not start"
                 found.append(Engine(name, folders, ocihooks.STAGES, "[crio.runtime]", suffers))
         except engines.Unclear as error:
-            mend = f"write that line into {shlex.quote(error.path)}"
+            mend = f"correct {shlex.quote(error.path)}"
             wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
         except HookError as error:
             mend = f"ls -lL {shlex.quote(error.path)}"

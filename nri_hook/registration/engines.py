@@ -1,20 +1,25 @@
-"""Which folders of hook files podman and CRI-O read, as their configuration files say.
+"""Which directories of hook files podman and CRI-O read, as their configuration files say.
 
 podman: containers.conf(5) and, from podman 6 on, containers-config(5). CRI-O: crio.conf(5) and
-crio.conf.d(5). These are TOML, and of TOML only `hooks_dir` is read here: Python has a reader from
-3.11 on only, and one way for all versions gives one answer. A file that names the key in another
-way than everybody writes it is not guessed at: that counts as an error.
+crio.conf.d(5). These are TOML; the engines' reader takes keys in any case.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
+import sys
+from typing import Any
 
 from nri_hook import atomicfile
 from nri_hook.errors import HookError
+from nri_hook.strictjson import fold
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # What both read without any configuration.
 HOOKS_DIR = "/usr/share/containers/oci/hooks.d"
@@ -30,20 +35,12 @@ DROP_IN = "/etc/containers/containers.conf.d/90-nri-hook.conf"
 
 _MAIN = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _CRIO = "/etc/crio/crio.conf"
-
-# A comment has to reach the end of its line, or it could be read in more than one way.
-_ITEM = r"""[\s,]|\#[^\n]*\n|"[^"\\\n]*"|'[^'\n]*'|\{\s*append\s*=\s*true\s*\}"""
-_ENTRY = re.compile(rf"^[ \t]*hooks_dir[ \t]*=[ \t]*\[((?:{_ITEM})*)\][ \t]*(?:#.*)?$", re.M)
-_COMMENT = re.compile(r"^[ \t]*#.*\n?", re.M)
-_HEADER = re.compile(r"^[ \t]*\[.*$", re.M)
-_TABLES = {
-    "engine": re.compile(r"\s*\[\s*engine\s*\]\s*(#.*)?"),
-    "crio.runtime": re.compile(r"\s*\[\s*crio\s*\.\s*runtime\s*\]\s*(#.*)?"),
-}
+# The table of each engine's files that holds hooks_dir and cgroup_manager.
+_PODMAN_TABLE, _CRIO_TABLE = "engine", "crio.runtime"
 
 
 class Unclear(HookError):
-    """A configuration file names hooks_dir in a way that is not understood here."""
+    """A configuration file from which the engine cannot read its hooks_dir, or not surely."""
 
 
 class Setting:
@@ -92,7 +89,7 @@ def refuse_crio() -> None:
         raise HookError(f"is the same folder as {HOOKS_DIR}, which CRI-O reads", path=PODMAN_DIR)
     # One that a later file replaces counts too: nobody would look here when that file goes.
     for path in _crio_files():
-        setting = _read(path, "crio.runtime")
+        setting = _setting(path, _CRIO_TABLE)
         if setting and setting.names(PODMAN_DIR):
             raise HookError(
                 f"CRI-O reads {PODMAN_DIR}, and does not start where it finds the stage precreate; "
@@ -115,7 +112,7 @@ def podman_folders(as_root: bool, major: int) -> list[str]:
 
 def crio_folders() -> list[str]:
     """The folders that CRI-O reads, in its order. Raises HookError."""
-    found = [_read(path, "crio.runtime") for path in _crio_files()]
+    found = [_setting(path, _CRIO_TABLE) for path in _crio_files()]
     return next((setting.folders for setting in reversed(found) if setting), [HOOKS_DIR])
 
 
@@ -145,19 +142,19 @@ def crio_folder(name: str) -> str:
 
 
 def value(engine: str, key: str) -> str | None:
-    """What the configuration files of "podman" or "crio" last say a plain string is, or None."""
-    last = None
-    for path in _crio_files() if engine == "crio" else [*_system_files(), *_user_files()]:
-        found = re.findall(rf"""^[ \t]*{key}[ \t]*=[ \t]*["']([^"'\n]*)["']""", _text(path), re.M)
-        last = found[-1] if found else last
-    return last
+    """The string that the configuration files of "podman" or "crio" set last for a key, or None."""
+    is_crio = engine == "crio"
+    table = _CRIO_TABLE if is_crio else _PODMAN_TABLE
+    paths = _crio_files() if is_crio else [*_system_files(), *_user_files()]
+    found = [_table(path, table).get(fold(key)) for path in paths]
+    return next((said for said in reversed(found) if isinstance(said, str)), None)
 
 
 def _effective(paths: list[str]) -> Setting | None:
     """The setting that these files come to, in their order, or None."""
     last = None
     for path in paths:
-        setting = _read(path, "engine")
+        setting = _setting(path, _PODMAN_TABLE)
         if setting and setting.append:
             setting.folders = (last.folders if last else [HOOKS_DIR]) + setting.folders
         last = setting or last
@@ -218,37 +215,39 @@ def _files_below(folder: str) -> list[str]:
     return found
 
 
-def _text(path: str) -> str:
-    """The text of a configuration file, "" where there is none, without comment lines. Raises
+def _setting(path: str, table: str) -> Setting | None:
+    """The hooks_dir that a file sets in this table, or None. Raises HookError."""
+    items = _table(path, table).get("hooks_dir")
+    if items is None:
+        return None
+    folders = [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+    # podman 4.8 and later: an inline table says whether the list goes on from an earlier file.
+    options = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    if not isinstance(items, list) or len(folders) + len(options) < len(items):
+        expected = line(list(FOLDERS if table == _PODMAN_TABLE else FOLDERS[:1]))
+        raise Unclear(f"hooks_dir is not a list of paths, expected: {expected}", path=path)
+    return Setting(path, folders, append=any(option.get("append") for option in options))
+
+
+def _table(path: str, name: str) -> dict[str, Any]:
+    """A table of a configuration file, its keys in lower case; {} if either is not there. Raises
     HookError."""
     data = None if os.path.isdir(path) else atomicfile.load(path)
-    text = (data or b"").decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-    return _COMMENT.sub("", text)
+    try:
+        found: dict[str, Any] = tomllib.loads((data or b"").decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Unclear(f"cannot be read as TOML: {error}", path=path) from None
+    found = _folded(found, path)
+    for key in name.split("."):
+        inner = found.get(key, {})
+        if not isinstance(inner, dict):
+            raise Unclear(f"[{name}]: expected a table", path=path)
+        found = _folded(inner, path)
+    return found
 
 
-def _read(path: str, table: str) -> Setting | None:
-    """The hooks_dir that the file sets in this table, or None. Raises HookError where the key is
-    there in another form, which an engine may understand nevertheless."""
-    text = _text(path)
-    # The engines' reader takes keys in any case.
-    mentioned = text.casefold().count("hooks_dir")
-    if not mentioned:
-        return None
-    entry = _ENTRY.search(text)
-    headers = _HEADER.findall(text[: entry.start()]) if entry else []
-    if (
-        not entry
-        or mentioned > 1
-        or not headers
-        or not _TABLES[table].fullmatch(headers[-1])
-        or '"""' in text
-        or "'''" in text
-    ):
-        raise Unclear(
-            f"mentions hooks_dir in a way that is not understood here, expected under [{table}]: "
-            + line(list(FOLDERS if table == "engine" else FOLDERS[:1])),
-            path=path,
-        )
-    strings = re.findall(r"""\#[^\n]*\n|"([^"]*)"|'([^']*)'|(\{)""", entry[1])
-    folders = [double or single for double, single, brace in strings if double or single]
-    return Setting(path, folders, any(brace for _, _, brace in strings))
+def _folded(table: dict[str, Any], path: str) -> dict[str, Any]:
+    folded = {fold(key): value for key, value in table.items()}
+    if len(folded) < len(table):
+        raise Unclear("a key appears twice, in two spellings", path=path)
+    return folded

@@ -565,10 +565,10 @@ def test_what_crio_reads(patient):
 
 @hostonly
 @needs_podman
-def test_a_configuration_that_is_not_understood(patient):
+def test_a_configuration_that_podman_cannot_read(patient):
     patient.write(CONF, "[engine]\nhooks_dir = '/a'")
     cause, mend = patient.doctor().find("fail", "hook files:", CONF)
-    assert "mentions hooks_dir in a way that is not understood" in cause and CONF in mend
+    assert "hooks_dir is not a list of paths, expected: " in cause and CONF in mend
     patient.path(CONF).unlink()
     patient.path("/etc/nri/conf.json").unlink()
     cause, mend = patient.doctor().well().find("warn", "configuration:")
