@@ -387,6 +387,7 @@ def test_a_package_that_others_may_write_is_refused(tmp_path: Path, places: list
     above = tmp_path / "above"
     package = above / "lib" / "nri_hook"
     shutil.copytree(ROOT / "nri_hook", package)
+    shutil.copytree(ROOT / "schemas", package / "schemas")
     subprocess.run(["chmod", "-R", "go-w", str(above)], check=True)
     well(nri_hook("install", *places, package=package.parent))
     for path, mode in (
@@ -410,6 +411,7 @@ def test_a_package_that_others_may_write_is_refused(tmp_path: Path, places: list
 def test_a_package_of_somebody_else_is_warned_about(tmp_path: Path, places: list[object]) -> None:
     package = tmp_path / "lib" / "nri_hook"
     shutil.copytree(ROOT / "nri_hook", package)
+    shutil.copytree(ROOT / "schemas", package / "schemas")
     subprocess.run(["chmod", "-R", "go-w", str(package.parent)], check=True)
     os.chown(package.parent, 12345, 0)
     run = well(nri_hook("install", *places, package=package.parent))

@@ -204,10 +204,11 @@ def test_a_missing_dependency_is_named(tmp_path: Path) -> None:
         launcher.verify(str(tmp_path / "no-python"), [str(ROOT)])
 
 
-def test_nothing_is_installed_without_the_dependencies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["--bundle", "--hooks-dir"])
+def test_nothing_is_installed_without_the_dependencies(tmp_path: Path, place: str) -> None:
     (tmp_path / "nri_hook").symlink_to(ROOT / "nri_hook")
     (tmp_path / "config.json").write_text("{}")
-    args = ["install", "--bundle", str(tmp_path), "--launcher", str(tmp_path / "nri-hook")]
+    args = ["install", place, str(tmp_path), "--launcher", str(tmp_path / "nri-hook")]
     run = subprocess.run(
         [launcher.interpreter(), "-S", "-m", "nri_hook", *args],
         cwd=tmp_path,

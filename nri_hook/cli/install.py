@@ -93,7 +93,7 @@ def annotation(text: str) -> tuple[str, str]:
     if not key or not given:
         raise argparse.ArgumentTypeError(f"{text!a}: expected KEY=REGEX")
     verdict, why = goregex.judge(pattern)
-    if verdict == goregex.REFUSED:
+    if verdict != goregex.ACCEPTED:  # with one bad expression podman starts no container
         raise argparse.ArgumentTypeError(f"{text!a}: expected a regular expression of Go: {why}")
     return key, pattern
 
@@ -151,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
     if stage:
         sys.stdout.buffer.write(hookfile.render(stage, path, chosen, annotations))
         return 0
-    callers = files_of_callers(args, path, chosen, annotations)
     python, paths = launcher.interpreter(), launcher.folders()
+    callers = files_of_callers(args, path, chosen, annotations)
     text = launcher.render(python, paths)
     executable = File(path, text, launcher.MODE, atomicfile.read(path), keep=False)
     if args.show:

@@ -107,8 +107,9 @@ class Folders:
         for fault in judgement.faults:
             yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", mend)
         for doubt in judgement.doubts:
-            silent = "is no key of it" not in doubt and "only Go" not in doubt
-            yield Finding(FAIL if call and silent else WARN, CHECK, f"{path}: {doubt}", mend)
+            yield Finding(FAIL if call else WARN, CHECK, f"{path}: {doubt}", mend)
+        for note in judgement.notes:
+            yield Finding(WARN, CHECK, f"{path}: {note}", mend)
         unsafe = owners.judge(path)
         if unsafe:
             yield Finding(FAIL, CHECK, unsafe.what, unsafe.mend)

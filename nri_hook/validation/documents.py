@@ -18,7 +18,7 @@ from nri_hook.validation.fault import Fault, pointer
 HOOK_FILE = "hook-file"
 CONFIGURATION = "host-configuration"
 RESULT = "result"
-KINDS = (*schema.NAMES, HOOK_FILE)
+KINDS = schema.NAMES
 # Similarity from which an unknown key is held for a known one that was misspelt (difflib).
 CLOSE = 0.7
 
@@ -62,7 +62,7 @@ def check(path: str, data: bytes, kind: str, folders: list[str]) -> Checked:
     if kind == HOOK_FILE:
         known = [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
         judgement = ocihooks.judge(data, known)
-        return Checked(path, kind, judgement.faults, judgement.doubts, [])
+        return Checked(path, kind, judgement.faults, judgement.doubts, judgement.notes)
     try:
         odd_keys = list(_odd_keys(kind, document))
         document = _spelled(kind, document)

@@ -19,7 +19,7 @@ from jsonschema.validators import validator_for
 
 from nri_hook.validation.fault import Fault, pointer, value
 
-NAMES = ("host-configuration", "payload", "result", "state", "config")
+NAMES = ("host-configuration", "payload", "result", "state", "config", "hook-file")
 
 _TYPES = {
     "array": "a list",
@@ -46,7 +46,8 @@ def explain(name: str, document: object) -> str | None:
 def faults(name: str, document: object) -> list[Fault]:
     """All faults of a decoded JSON document, one for each place, in the schema's order.
 
-    name: "host-configuration", "payload", "result", "state" or "config".
+    name: "host-configuration", "payload", "result", "state", "config" or
+    "hook-file".
     """
     return _all_faults(_validator(name), document)
 

@@ -26,6 +26,7 @@ def top():
     atexit.register(shutil.rmtree, folder)
     os.chmod(folder, 0o755)
     shutil.copytree(f"{TOP}/nri_hook", f"{folder}/nri_hook")
+    shutil.copytree(f"{TOP}/schemas", f"{folder}/schemas")
     return folder
 
 
