@@ -4,7 +4,6 @@ A key that the plugin does not know is an error: a misspelt one would be passed 
 """
 
 from nri_hook import strictjson
-from nri_hook.hook import oci
 from nri_hook.skel import PluginError
 
 TYPE_CHECKING = False
@@ -54,7 +53,7 @@ class Conf:
         value = self.values.get(key)
         if key not in self.values:
             return None
-        if value is None or not oci.is_integer(value, least) or value > most:
+        if value is None or not strictjson.is_integer(value, least) or value > most:
             raise self.wrong(key, f"a whole number from {least} to {most}")
         return int(value)
 

@@ -214,3 +214,27 @@ def read(fd: int, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise JSONError(f"more than {limit} bytes")
+
+
+def is_string(value: "Any") -> bool:
+    """Whether `value` is a string or absent; null counts as absent, as it does for Go."""
+    return value is None or type(value) is str
+
+
+def is_integer(value: "Any", least: "Optional[int]" = None) -> bool:
+    """Whether `value` is absent or a whole number of at least `least`; 1.0 is one, true is not
+    (JSON Schema 2020-12, 6.1.1)."""
+    if value is None:
+        return True
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return whole and (least is None or value >= least)
+
+
+def is_strings(value: "Any") -> bool:
+    """Whether `value` is absent or a map of strings; null among its values is an empty string."""
+    return value is None or (type(value) is dict and all(is_string(v) for v in value.values()))
+
+
+def strings(value: "Optional[dict[str, Optional[str]]]") -> "dict[str, str]":
+    """The map of strings that is_strings() accepted."""
+    return {key: text or "" for key, text in (value or {}).items()}

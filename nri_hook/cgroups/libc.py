@@ -3,8 +3,7 @@ the interpreter's start."""
 
 import _ctypes
 import os
-
-from nri_hook.cgroups.syscalls import BYTE_ORDER
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,11 +48,11 @@ class Memory:
 
     def u32(self, offset: int) -> int:
         """The unsigned number of 32 bits at `offset`."""
-        return int.from_bytes(self._data[offset : offset + 4], BYTE_ORDER)
+        return int.from_bytes(self._data[offset : offset + 4], sys.byteorder)
 
     def u64(self, offset: int) -> int:
         """The unsigned number of 64 bits at `offset`."""
-        return int.from_bytes(self._data[offset : offset + 8], BYTE_ORDER)
+        return int.from_bytes(self._data[offset : offset + 8], sys.byteorder)
 
 
 def call(name: str, arguments: "tuple[Any, ...]", path: str) -> int:

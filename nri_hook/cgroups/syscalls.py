@@ -6,6 +6,7 @@ machine. libc.py is imported at the first call: most containers need none.
 
 import errno
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ BPF = {
 }
 
 
-BYTE_ORDER: "Any" = "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big"
-
-
 def memory(data: bytes) -> "Memory":
     """Bytes that the kernel may write to; `data` is what they are at first."""
     from nri_hook.cgroups import libc
@@ -46,12 +44,12 @@ def memory(data: bytes) -> "Memory":
 
 def u32(*numbers: int) -> bytes:
     """Numbers of 32 bits, as a C structure has them."""
-    return b"".join(number.to_bytes(4, BYTE_ORDER) for number in numbers)
+    return b"".join(number.to_bytes(4, sys.byteorder) for number in numbers)
 
 
 def u64(*numbers: int) -> bytes:
     """Numbers of 64 bits, as a C structure has them."""
-    return b"".join(number.to_bytes(8, BYTE_ORDER) for number in numbers)
+    return b"".join(number.to_bytes(8, sys.byteorder) for number in numbers)
 
 
 def bpf(command: int, attributes: "Memory") -> int:

@@ -51,10 +51,10 @@ def _state_well_formed(document: "Any") -> bool:
     return (
         type(document) is dict
         and is_id(document.get("id"))
-        and is_integer(document.get("pid"), 0)
-        and all(is_string(document.get(k)) for k in ("bundle", "bundlePath"))
-        and all(is_string(document.get(k)) for k in ("ociVersion", "status", "root"))
-        and is_strings(document.get("annotations"))
+        and strictjson.is_integer(document.get("pid"), 0)
+        and all(strictjson.is_string(document.get(k)) for k in ("bundle", "bundlePath"))
+        and all(strictjson.is_string(document.get(k)) for k in ("ociVersion", "status", "root"))
+        and strictjson.is_strings(document.get("annotations"))
     )
 
 
@@ -71,7 +71,7 @@ class Bundle:
         self.document = document
         self.folder = folder
         self.rootfs: str = (document.get("root") or {}).get("path") or ""
-        self.annotations = strings(document.get("annotations"))
+        self.annotations = strictjson.strings(document.get("annotations"))
         self.cgroups_path: str = linux.get("cgroupsPath") or ""
         self.resources: "dict[str, Any]" = linux.get("resources") or {}
         self.namespaces: "dict[str, str]" = {
@@ -235,12 +235,12 @@ def check_config(document: "Any", path: str) -> "dict[str, Any]":
 
 
 def _config_well_formed(document: "Any") -> bool:
-    if type(document) is not dict or not is_strings(document.get("annotations")):
+    if type(document) is not dict or not strictjson.is_strings(document.get("annotations")):
         return False
     root, linux = document.get("root"), document.get("linux")
-    if root is not None and not (type(root) is dict and is_string(root.get("path"))):
+    if root is not None and not (type(root) is dict and strictjson.is_string(root.get("path"))):
         return False
-    if type(linux) is not dict or not is_string(linux.get("cgroupsPath")):
+    if type(linux) is not dict or not strictjson.is_string(linux.get("cgroupsPath")):
         return False
     resources, namespaces = linux.get("resources"), linux.get("namespaces")
     if resources is not None and not _resources_well_formed(resources):
@@ -259,10 +259,10 @@ def _resources_well_formed(resources: "Any") -> bool:
         and all(
             type(rule) is dict
             and type(rule.get("allow")) in (type(None), bool)
-            and is_string(rule.get("type"))
-            and is_string(rule.get("access"))
-            and is_integer(rule.get("major"))
-            and is_integer(rule.get("minor"))
+            and strictjson.is_string(rule.get("type"))
+            and strictjson.is_string(rule.get("access"))
+            and strictjson.is_integer(rule.get("major"))
+            and strictjson.is_integer(rule.get("minor"))
             for rule in devices
         )
     )
@@ -272,34 +272,10 @@ def _namespace_well_formed(namespace: "Any") -> bool:
     return (
         type(namespace) is dict
         and type(namespace.get("type")) is str
-        and is_string(namespace.get("path"))
+        and strictjson.is_string(namespace.get("path"))
     )
 
 
 def is_id(value: "Any") -> bool:
     """Whether `value` may be a container's id: what runc takes, which is no path."""
     return type(value) is str and value not in ("", ".", "..") and all(c in ID for c in value)
-
-
-def is_string(value: "Any") -> bool:
-    """Whether `value` is a string or absent; null counts as absent, as it does for Go."""
-    return value is None or type(value) is str
-
-
-def is_integer(value: "Any", least: "Optional[int]" = None) -> bool:
-    """Whether `value` is absent or a whole number of at least `least`; 1.0 is one, true is not
-    (JSON Schema 2020-12, 6.1.1)."""
-    if value is None:
-        return True
-    whole = type(value) is int or (type(value) is float and value.is_integer())
-    return whole and (least is None or value >= least)
-
-
-def is_strings(value: "Any") -> bool:
-    """Whether `value` is absent or a map of strings; null among its values is an empty string."""
-    return value is None or (type(value) is dict and all(is_string(v) for v in value.values()))
-
-
-def strings(value: "Optional[dict[str, Optional[str]]]") -> "dict[str, str]":
-    """The map of strings that is_strings() accepted."""
-    return {key: text or "" for key, text in (value or {}).items()}

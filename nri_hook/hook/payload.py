@@ -141,9 +141,9 @@ def _well_formed(document: "Any") -> bool:
         type(document) is dict
         and document.get("state") in (None, "", *STATES)
         and all(
-            oci.is_string(document.get(key))
+            strictjson.is_string(document.get(key))
             for key in ("version", "plugin", "error", "id", "cgroupsPath")
         )
-        and oci.is_integer(document.get("pid"))
-        and oci.is_strings(document.get("metadata"))
+        and strictjson.is_integer(document.get("pid"))
+        and strictjson.is_strings(document.get("metadata"))
     )

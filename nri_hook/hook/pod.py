@@ -76,7 +76,9 @@ def _of_crio(container: str, bundle: oci.Bundle) -> Sandbox:
     if len(sandbox) != 64 or not HEX.issuperset(sandbox):
         raise HookError(f"annotation {CRIO}SandboxID {sandbox!r}: expected 64 hex digits")
     path, document = _config_of(sandbox, bundle.folder)
-    return Sandbox(sandbox, _labels(oci.strings(document.get("annotations")), annotations, path))
+    return Sandbox(
+        sandbox, _labels(strictjson.strings(document.get("annotations")), annotations, path)
+    )
 
 
 def _config_of(sandbox: str, bundle: str) -> "tuple[str, dict[str, Any]]":
@@ -115,6 +117,6 @@ def _map(annotations: "dict[str, str]", key: str, where: str) -> "dict[str, str]
         document = strictjson.loads(annotations.get(key, "").encode("utf-8", "surrogatepass"))
     except strictjson.JSONError as error:
         raise HookError(f"{key}: {error}", path=where) from None
-    if not oci.is_strings(document):
+    if not strictjson.is_strings(document):
         raise HookError(f"{key}: expected a map of strings", path=where)
-    return oci.strings(document)
+    return strictjson.strings(document)

@@ -1,8 +1,7 @@
 """konfine: some CPUs stay free of containers. See docs/plugins/konfine.md."""
 
-from nri_hook import skel
+from nri_hook import skel, strictjson
 from nri_hook.cgroups import controlfile, hierarchies
-from nri_hook.hook import oci
 from nri_hook.skel_conf import Conf
 
 TYPE_CHECKING = False
@@ -63,7 +62,7 @@ def _numbers(value: "Any", largest: int) -> "set[int]":
     """The CPUs of a list in one of both forms, empty where it is none. largest: that is there; of
     what is above it one is enough."""
     if type(value) is list:
-        good = all(item is not None and oci.is_integer(item, 0) for item in value)
+        good = all(item is not None and strictjson.is_integer(item, 0) for item in value)
         return {int(item) for item in value} if good else set()
     found: "set[int]" = set()
     for part in value.split(",") if type(value) is str else []:
