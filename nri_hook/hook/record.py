@@ -5,6 +5,7 @@ those before. A hook may be killed at any moment. From its record poststop, or t
 the same container, sends `delete` to the plugins that were called and removes what the move made.
 """
 
+import binascii
 import errno
 import fcntl
 import os
@@ -31,12 +32,6 @@ LOCK = ".lock"
 # The record, the next one while it is written, and what is locked.
 ENDINGS = (SUFFIX, NEW, LOCK)
 LOCK_PAUSE = 0.02
-# The remainders of CRC-32 for the four low bits (polynomial 0xEDB88320).
-HALF_BYTES = (
-    *(0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158),
-    *(0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4),
-    *(0xA00AE278, 0xBDBDF21C),
-)
 # A record has one of these modes. With the sticky bit, which means nothing on a file, poststart has
 # nothing to do for its container: the launcher looks for it before it starts Python. (It would not
 # see an x where /run is mounted noexec.)
@@ -333,7 +328,7 @@ def folder(options: Options) -> str:
 def name(runtime_root: str, id: str) -> str:
     """The name of a container's record: <id>-<8 hex digits of the CRC-32 of root and id>, since
     ids are unique only below one runtime root."""
-    checksum = _crc32(os.fsencode(runtime_root) + b"\0" + id.encode())
+    checksum = binascii.crc32(os.fsencode(runtime_root) + b"\0" + id.encode())
     return f"{_short(id)}-{checksum:08x}"
 
 
@@ -345,17 +340,6 @@ def _short(id: str) -> str:
     import hashlib  # costs as much as a start of Python; engines make ids of 64 characters
 
     return f"{id[:KEPT]}~{hashlib.sha256(id.encode()).hexdigest()}"
-
-
-def _crc32(data: bytes) -> int:
-    """As binascii.crc32() has it, whose import costs twenty times as much where that is a file of
-    its own: zlib's library comes with it."""
-    checksum = 0xFFFFFFFF
-    for byte in data:
-        checksum ^= byte
-        for _ in range(2):
-            checksum = (checksum >> 4) ^ HALF_BYTES[checksum & 15]
-    return checksum ^ 0xFFFFFFFF
 
 
 def setup_name(id: str) -> str:
