@@ -8,6 +8,7 @@ import io
 import os
 import sys
 
+from nri_hook import __version__
 from nri_hook.errors import HookError, UsageError, printable
 from nri_hook.registration import hookfile
 
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="A hook file calls it by an OCI stage instead: nri-hook createRuntime [FLAG...].",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name in args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"{__name__}.{name}").add_parser(commands)
