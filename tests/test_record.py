@@ -119,6 +119,14 @@ def test_a_line_that_is_none(folder, line):
         record.read(f"{folder}/{name}.json")
 
 
+@pytest.mark.parametrize("version", ["2", "1.5", '"1"', "true", "null", "[]"])
+def test_one_of_a_later_version(folder, version):
+    text = f'{{"id": "later", "version": {version}}}\n'.encode()
+    write(folder, "later-setup.json", text)
+    with pytest.raises(record.TooNew, match="was written by a later nri-hook"):
+        record.read(f"{folder}/later-setup.json")
+
+
 def test_one_of_an_earlier_version(folder):
     """Without the end of a line."""
     write(folder, "old-setup.json", b'{"id": "old"}')

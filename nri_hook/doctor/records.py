@@ -56,6 +56,9 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
             document = record.read(path) or {}
             todo = what_to_do(document, path)
             special = _special(todo, document, flag)
+        except record.TooNew as error:
+            yield Finding(FAIL, "records", str(error), "install that version again")
+            continue
         except HookError as error:
             yield Finding(FAIL, "records", str(error), removal(path))
             continue

@@ -4,13 +4,12 @@ import time
 
 from nri_hook import procfs
 from nri_hook.errors import HookError, Left, Refused
-from nri_hook.hook import payload, runtimes
+from nri_hook.hook import payload, record, runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional, Protocol, Union
 
-    from nri_hook.hook import record
     from nri_hook.hook.chain import Answer, Chain
     from nri_hook.hook.container import Container
     from nri_hook.hook.draft import Draft
@@ -146,6 +145,7 @@ class Creation:
         self.book.save(
             dict(
                 self.container.identity(),
+                version=record.VERSION,
                 entries=[entry.document for entry in self.chain.entries],
                 folders=self.chain.folders.paths,
                 request=self.request,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional, Union
 
+# Of the format, in the key "version". A record without one is of nri-hook 0.1.0.
+VERSION = 1
 MAX_SIZE = 64 << 20
 # A record holds what others wrote some levels below its own top.
 MAX_DEPTH = strictjson.MAX_DEPTH + 10
@@ -43,6 +45,10 @@ LONGEST_ID, KEPT = 200, 135
 MOVING = "moving"
 # More than some plugins have to say; each line has all of the answers so far, or of the placement.
 MAX_ADDED = 64 << 10
+
+
+class TooNew(HookError):
+    """A record that a later version of nri-hook wrote: it is left as it is."""
 
 
 class Record:
@@ -375,7 +381,7 @@ def _is_of(folder: str, name: str, id: str, bundle: str) -> bool:
 
 
 def read(path: str) -> "Optional[dict[str, Any]]":
-    """The document of a record, None if it is not there. Raises HookError."""
+    """The document of a record, None if it is not there. Raises HookError, and TooNew of them."""
     try:
         fd = strictjson.open_regular(path)
     except FileNotFoundError:
@@ -397,6 +403,11 @@ def read(path: str) -> "Optional[dict[str, Any]]":
     record: "dict[str, Any]" = {}
     for document in documents:
         record.update(document)
+    version = record.get("version", 0)
+    if type(version) is not int or version > VERSION:
+        found = f"version {version!r:.20}"
+        message = f"was written by a later nri-hook: {found}, expected {VERSION} at most"
+        raise TooNew(message, path=path)
     return record
 
 

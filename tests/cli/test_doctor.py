@@ -751,6 +751,28 @@ def test_a_record_that_is_none(moved):
     moved.doctor().well()
 
 
+def test_a_record_of_a_later_version(moved):
+    """Nobody but that version knows what it needs: it is named, and left as it is."""
+    (name,) = moved.node.records()
+    path = f"{moved.node.state_dir}/{name}"
+    with open(path, "ab") as file:
+        file.write(b'{"version": 2}\n')
+    text = read(path)
+    cause, mend = moved.doctor().find("fail", "records:")
+    assert f"{path}: was written by a later nri-hook: version 2, expected 1 at most" in cause
+    assert mend == "install that version again"
+    done = moved.nri_hook("gc", "--state-dir", moved.node.state_dir)
+    assert done.status == 1 and "was written by a later nri-hook" in done.err
+    moved.oci.delete("one").check()
+    moved.oci.create("one", moved.bundle).refused()  # crun does not say why
+    assert read(path) == text
+    # That version does what is still to be done.
+    with open(path, "ab") as file:
+        file.write(b'{"version": 1}\n')
+    moved.nri_hook("gc", "--state-dir", moved.node.state_dir).check()
+    assert moved.node.left() == []
+
+
 def test_a_bundle_without_hooks(scene, node):
     bundle = scene.bundle()
     done = command("doctor", "--bundle", bundle.folder)
