@@ -17,7 +17,7 @@ test-guest:
 
 # The whole table, here and in the guests, and docs/fidelity.md from it.
 fidelity: need-test .venv/tools
-	@tests/fidelity/everywhere
+	@tests/e2e/fidelity/everywhere
 
 # What the hook costs, here, and docs/performance.md from it; on a machine with nothing else to do.
 bench: need-test .venv/tools

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from support.node import TOP
+from support.tree import TOP
 
 from bench import life, measure, noops
 from bench.life import LARGE, SMALL

@@ -2,7 +2,7 @@
 
 import os
 
-from support.node import TOP
+from support.tree import TOP
 
 from bench import life, noops, trace
 from bench.scenes import PYTHON

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 
-from support.node import TOP
 from support.scene import Scene
+from support.tree import TOP
 
 from bench import noops
 from bench.scenes import PYTHON

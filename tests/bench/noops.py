@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from support.node import TOP
+from support.tree import TOP
 
 from bench.scenes import PYTHON
 

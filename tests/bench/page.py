@@ -171,7 +171,7 @@ def _doings(document):
     yield (
         "System calls of the hook itself and processes that it starts, by `strace -f`; modules of"
         " ours that it imports; its peak memory (`VmHWM`). A stage without a memory ends in the"
-        " launcher, before Python. `tests/test_cost.py` has the names, and fails when one comes"
+        " launcher, before Python. `tests/e2e/test_cost.py` has the names, and fails when one comes"
         " new."
     )
     yield ""

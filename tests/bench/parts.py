@@ -1,6 +1,6 @@
 """What the start of a stage is made of: from the bare interpreter on, one part after the other."""
 
-from support.node import TOP
+from support.tree import TOP
 
 from bench import measure
 from bench.life import ENVIRONMENT

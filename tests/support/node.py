@@ -12,9 +12,9 @@ import tempfile
 from nri_hook.hook import record
 from support.commands import Done, read
 from support.plugin import Plugin, notes
+from support.tree import TOP
 
 PROTOTYPE = "/prototype-of-a-node"
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Node:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 
-from support.node import TOP
+from support.tree import TOP
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from nri_hook.registration import launcher
-from support.node import TOP
+from support.tree import TOP
 
 # Takes calls, one a line, and answers each with an exit status. Nothing of it goes to syslog.
 SERVER = f"""

@@ -1,0 +1,506 @@
+"""Records: one process at a time, whole or not at all, found again."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from support.records import DOCUMENT, ROOT, SOON, find, kept, opened, release, soon, write
+from support.tree import TOP
+from support.users import as_user
+
+from nri_hook import strictjson
+from nri_hook.errors import HookError
+from nri_hook.hook import payload, record
+
+
+class Other:
+    """A process that does something with records; wait() is for its end, kill() its end."""
+
+    def __init__(self, function):
+        self.read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                function(lambda: os.write(write, b"x"))
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(write)
+
+    def wait_for_word(self):
+        assert os.read(self.read, 1) == b"x"
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self):
+        os.close(self.read)
+        _, status = os.waitpid(self.pid, 0)
+        return status
+
+
+# One record
+
+
+def test_it_is_saved_read_again_and_removed(folder):
+    book = opened(folder)
+    assert book.document == {}
+    for document in (DOCUMENT, dict(DOCUMENT, more=[1, "é\ud800"])):
+        book.save(document)
+        assert book.document == document
+        with open(book.path, "rb") as file:
+            assert strictjson.loads(file.read()) == document
+    release(book)
+    book = opened(folder)
+    assert book.document == document
+    book.remove()
+    assert os.listdir(folder) == []
+    book.remove()
+    release(book)
+
+
+def test_what_could_be_added_in_part_alone(folder):
+    """As where the disk is full: the next one does not follow half a line."""
+    book = opened(folder)
+    book.save(DOCUMENT)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(book.path) + 5, limits[1]))
+    try:
+        with pytest.raises(HookError, match="cannot be written: File too large"):
+            book.add(outcome="moved")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert record.read(book.path) == DOCUMENT
+    book.add(reason="none")
+    assert record.read(book.path) == dict(DOCUMENT, outcome="moved", reason="none")
+    book.remove()
+    release(book)
+
+
+def test_what_is_added_counts_from_its_end_on(folder):
+    book = opened(folder)
+    book.save(DOCUMENT)
+    book.add(called=[0], more="é\ud800\n")
+    book.add(called=[0, 1])
+    document = dict(DOCUMENT, called=[0, 1], more="é\ud800\n")
+    assert book.document == document == record.read(book.path)
+    with open(book.path, "ab") as file:  # a hook is killed
+        for byte in b'{"called":[0,1,2]}':
+            file.write(bytes([byte]))
+            file.flush()
+            assert record.read(book.path) == document
+        file.write(b"\n")
+    assert record.read(book.path)["called"] == [0, 1, 2]
+    book.save(DOCUMENT)
+    assert record.read(book.path) == DOCUMENT
+    os.unlink(book.path)  # by hand
+    book.add(called=[0])
+    assert record.read(book.path) == dict(DOCUMENT, called=[0])
+    release(book)
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"{", b"\xff", b"1"])
+def test_a_line_that_is_none(folder, line):
+    name = kept(folder)
+    with open(f"{folder}/{name}.json", "ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(HookError, match="is no record"):
+        record.read(f"{folder}/{name}.json")
+
+
+@pytest.mark.parametrize("version", ["2", "1.5", '"1"', "true", "null", "[]"])
+def test_one_of_a_later_version(folder, version):
+    text = f'{{"id": "later", "version": {version}}}\n'.encode()
+    write(folder, "later-setup.json", text)
+    with pytest.raises(record.TooNew, match="was written by a later nri-hook"):
+        record.read(f"{folder}/later-setup.json")
+
+
+def test_one_of_an_earlier_version(folder):
+    """Without the end of a line."""
+    write(folder, "old-setup.json", b'{"id": "old"}')
+    assert record.read(f"{folder}/old-setup.json") == {"id": "old"}
+
+
+def test_the_mode_tells_poststart(folder):
+    book = opened(folder)
+
+    def mode():
+        return stat.S_IMODE(os.stat(book.path).st_mode)
+
+    for outcome in ("chain", "stays", "chain", "moved", "adopted", "chain", "left"):
+        # What a hook has left that was killed.
+        write(folder, os.path.basename(book.new_path), b"{")
+        os.chmod(book.new_path, record.SETTLED)
+        book.save(dict(DOCUMENT, outcome=outcome))
+        assert mode() == (0o600 if outcome == "moved" else 0o1600)
+    for outcome in ("stays", "moved"):
+        book.save(dict(DOCUMENT, outcome="chain"))
+        book.add(called=[0])
+        assert mode() == 0o1600
+        book.add(called=[0], outcome=outcome)
+        assert mode() == (0o600 if outcome == "moved" else 0o1600)
+    release(book)
+
+
+def test_it_does_not_grow_and_grow(folder):
+    """Each line has all answers so far: that is their number squared."""
+    book = opened(folder)
+    book.save(DOCUMENT)
+    results = []
+    for number in range(40):
+        results.append({"plugin": "x" * 10_000})
+        book.add(results=results)
+        assert record.read(book.path)["results"] == results
+        assert os.path.getsize(book.path) < 10_000 * (number + 2) + 2 * record.MAX_ADDED
+    release(book)
+
+
+def test_nobody_else_may_read_it(folder):
+    umask = os.umask(0)
+    try:
+        book = opened(folder)
+        book.save(DOCUMENT)
+        write(folder, "other.new", b"")
+    finally:
+        os.umask(umask)
+    for path in (book.path, book.lock_path):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    release(book)
+
+
+def test_a_hook_that_was_killed_while_it_wrote(folder):
+    """What it left beside the record is no record, and is written over."""
+    name = kept(folder)
+    write(folder, f"{name}.new", b'{"id": "red')
+    book = opened(folder, name)
+    assert book.document["id"] == "redis"
+    book.save(DOCUMENT)
+    assert not os.path.exists(book.new_path)
+    release(book)
+
+
+def test_a_folder_that_has_gone(folder):
+    book = opened(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(HookError, match=f"^{book.new_path}: cannot be written: No such file"):
+        book.save(DOCUMENT)
+    release(book)
+    with pytest.raises(HookError, match="cannot be opened: No such file"):
+        opened(folder)
+
+
+def test_a_spoiled_record_is_an_error_that_names_it(folder, options):
+    name = record.name(ROOT, "redis")
+    path = f"{folder}/{name}.json"
+    for data in (b"", b"{", b"[]", b'"x"', b"null", b"\xff", b'{"a":1,"a":1}'):
+        write(folder, f"{name}.json", data)
+        for read in (
+            lambda: find(options, root=ROOT),
+            lambda: find(options),
+            lambda: opened(folder, name),
+        ):
+            with pytest.raises(HookError, match=f"^{re.escape(path)}: is no record: "):
+                as_user(0, read)  # in a process of its own: the lock goes with it
+
+
+def test_a_spoiled_record_of_another_container_is_its_own_matter(folder, options):
+    write(folder, f"{record.name(ROOT, 'other')}.json", b"{")
+    write(folder, f"{record.name(ROOT, 'redis-2')}.json", b"{")
+    write(folder, "redis.json", b"{")
+    name = kept(folder)
+    assert find(options) == find(options, root=ROOT) == name
+
+
+def test_what_was_accepted_can_be_read_back(folder):
+    """A record holds documents inside of others; it must not be too deep for its own reader."""
+    answer = b'{"x":' + b"[" * 99 + b"]" * 99 + b"}"
+    result = payload.read_result(answer, "deep", {"id": "redis", "pid": 1, "state": "create"})
+    book = opened(folder)
+    book.save(dict(DOCUMENT, results=[result], request={"spec": {"resources": result}}))
+    release(book)
+    book = opened(folder)
+    assert book.document["results"] == [result]
+    release(book)
+
+
+# The lock
+
+
+def test_another_process_waits_for_its_end(folder):
+    def hold(say):
+        book = opened(folder)
+        book.save(dict(DOCUMENT, by="other"))
+        say()
+        time.sleep(0.5)
+
+    other = Other(hold)
+    other.wait_for_word()
+    begin = time.monotonic()
+    book = opened(folder)
+    assert 0.3 <= time.monotonic() - begin < SOON
+    assert book.document["by"] == "other"
+    assert other.wait() == 0
+    release(book)
+
+
+def test_nobody_waits_beyond_the_deadline(folder, options):
+    def hold(say):
+        book = opened(folder, record.name(ROOT, "redis"))
+        book.save(DOCUMENT)
+        say()
+        time.sleep(60)
+
+    other = Other(hold)
+    other.wait_for_word()
+    begin = time.monotonic()
+    with pytest.raises(HookError, match="cannot be locked: Resource temporarily unavailable"):
+        opened(folder, record.name(ROOT, "redis"), begin + 0.3)
+    with pytest.raises(HookError, match="cannot be locked"):
+        record.find(options, ROOT, "redis", "/b", begin)
+    assert 0.3 <= time.monotonic() - begin < SOON
+    book = opened(folder, record.name("/run/crun", "redis"), begin)  # another container
+    release(book)
+    other.kill()
+    # Its lock has gone with it, what it wrote has not.
+    book = opened(folder, record.name(ROOT, "redis"), begin)
+    assert book.document == DOCUMENT
+    release(book)
+
+
+def test_it_was_removed_while_another_waited(folder):
+    """The lock of a file that has no name any more would lock nobody out."""
+
+    def remove(say):
+        book = opened(folder)
+        book.save(DOCUMENT)
+        say()
+        time.sleep(0.3)
+        book.remove()
+        time.sleep(0.3)
+
+    other = Other(remove)
+    other.wait_for_word()
+    book = opened(folder)
+    assert book.document == {}
+    assert os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino
+    with pytest.raises(HookError, match="cannot be locked"):
+        opened(folder, deadline=0)
+    assert other.wait() == 0
+    release(book)
+
+
+LATE = f"""
+import os, sys, time
+sys.path.append({TOP!r})
+from nri_hook.hook import record
+book = record.Record(sys.argv[1], "redis-00000000", time.monotonic() + {SOON})
+print(os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino, book.document)
+"""
+
+
+def test_it_is_removed_between_the_opening_and_the_locking(folder):
+    """strace holds another process at its first flock(2), with the file open."""
+    if not shutil.which("strace"):
+        pytest.skip("there is no strace here")
+    book = opened(folder)
+    book.save(DOCUMENT)
+    hold = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1000000:when=1"]
+    python = [os.path.realpath(sys.executable), "-IS", "-c", LATE, folder]
+    with subprocess.Popen([*hold, *python], stdout=subprocess.PIPE) as process:
+        deadline = soon()
+        while book.lock_path not in open_files(process.pid):
+            assert process.poll() is None and time.monotonic() < deadline
+        book.remove()
+        release(book)
+        assert process.stdout.read() == b"True {}\n"
+
+
+def open_files(parent):
+    """What the children of a process have open."""
+    found = []
+    for child in psutil.Process(parent).children():
+        try:
+            folder = f"/proc/{child.pid}/fd"
+            found += [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+        except OSError:  # just closed
+            pass
+    return found
+
+
+def test_at_no_time_do_two_have_it(scene, folder):
+    """Four processes that take, write, remove and let go as fast as they can."""
+    inside = f"{scene.folder}/inside"
+
+    def work(say):
+        for number in range(100):
+            book = opened(folder)
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where somebody else is in
+            book.save(dict(DOCUMENT, number=number))
+            os.unlink(inside)
+            if number % 3:
+                book.remove()
+            release(book)
+
+    workers = [Other(work) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
+
+
+def test_killed_at_any_moment_it_locks_nobody_out(folder):
+    def work(say):
+        say()
+        while True:
+            book = opened(folder)
+            book.save(DOCUMENT)
+            book.remove()
+            release(book)
+
+    for pause in (0, 0.001, 0.003, 0.007, 0.013):
+        worker = Other(work)
+        worker.wait_for_word()
+        time.sleep(pause)
+        worker.kill()
+        book = opened(folder)
+        assert book.document in ({}, DOCUMENT)
+        book.remove()
+        release(book)
+        assert os.listdir(folder) == []
+
+
+# To find one again
+
+
+def test_by_the_root(folder, options):
+    names = [kept(folder, root=root) for root in (ROOT, "/run/crun")]
+    assert [find(options, root=root) for root in (ROOT, "/run/crun", "/other")] == [*names, None]
+    assert find(options, root=ROOT, bundle="/another") == names[0]
+
+
+def test_by_the_bundle_where_the_parent_is_no_runtime(folder, options):
+    name = kept(folder)
+    assert find(options, bundle="/b") == name
+    assert find(options, bundle="/another") is None
+    assert find(options, id="redi") is None
+    assert find(options, id="redis2") is None
+
+
+def test_a_record_without_a_bundle_fits_every_bundle(folder, options):
+    """crun does not always tell the bundle."""
+    name = kept(folder, bundle="")
+    assert find(options, bundle="/b") == name
+
+
+def test_the_bundle_decides_between_two(folder, options):
+    one = kept(folder, root="/one", bundle="/one")
+    two = kept(folder, root="/two", bundle="/two")
+    assert [find(options, bundle=bundle) for bundle in ("/one", "/two", "/b")] == [one, two, None]
+
+
+def test_several_that_fit_are_an_error(folder, options):
+    names = sorted(kept(folder, root=root) for root in ("/one", "/two"))
+    with pytest.raises(HookError) as caught:
+        find(options)
+    assert str(caught.value) == f"{folder}: several records fit: {', '.join(names)}"
+
+
+def test_ids_that_look_like_names_of_records(folder, options):
+    """The id of one is the beginning of the other's file name."""
+    id = record.name(ROOT, "redis")
+    names = [kept(folder, "redis"), kept(folder, id)]
+    assert [find(options, "redis"), find(options, id)] == names
+    assert find(options, "redis", ROOT) == names[0]
+
+
+def test_precreates_record_is_found_by_the_id_alone(folder, options):
+    book = opened(folder, record.setup_name("redis"))
+    book.save(DOCUMENT)
+    release(book)
+    assert find(options) is None
+    book = record.find_setup(options, "redis", soon())
+    assert book.document == DOCUMENT
+    book.remove()
+    release(book)
+    assert record.find_setup(options, "redis", soon()) is None
+
+
+@pytest.mark.parametrize("root", [ROOT, ""])
+def test_poststart_goes_by_the_mode_before_it_reads(folder, options, root):
+    """As the launcher does: then the two cannot disagree, and it waits for no lock."""
+
+    def find_to_adopt():
+        found = record.find_to_adopt(options, root, "redis", "/b", soon())
+        if found:
+            release(found)
+        return found and found.name
+
+    name = kept(folder, outcome="moved")
+    path = f"{folder}/{name}.json"
+    assert find_to_adopt() == name
+    kept(folder, outcome="adopted")
+    book = opened(folder, name)
+    for data in (b"{}", b"{", b""):
+        assert find_to_adopt() is None
+        write(folder, f"{name}.json", data)
+    release(book)
+    os.unlink(path)
+    assert find_to_adopt() is None
+    os.rename(folder, f"{folder}-gone")
+    assert find_to_adopt() is find(options, root=root) is None
+    assert not os.path.exists(folder)
+    os.rename(f"{folder}-gone", folder)
+
+
+@pytest.mark.parametrize("ending", [".new", ".lock"])
+def test_what_a_killed_hook_left_before_its_first_record(folder, options, ending):
+    write(folder, record.name(ROOT, "redis") + ending, b"")
+    assert find(options, root=ROOT) is None
+    assert os.listdir(folder) == []
+
+
+# Whether its container is gone
+
+
+def test_a_record_is_stale_once_its_process_is_gone(folder):
+    from nri_hook import procfs
+
+    book = opened(folder)
+    me = os.getpid()
+    names = {
+        "alive": {"pid": me, "start": procfs.start_time(me)},
+        "reused": {"pid": me, "start": procfs.start_time(me) + 1},
+        "none yet": {"pid": 0, "start": 0},
+    }
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    names["child"] = {"pid": child, "start": procfs.start_time(child)}
+    names["ended"] = dict(names["reused"], id="ended", runtime="crun", runtimeRoot=folder)
+    os.makedirs(f"{folder}/ended")
+    write(f"{folder}/ended", "status", b"{}")
+    for name, document in names.items():
+        write(folder, f"{name}.json", {"id": name, "runtime": "", "runtimeRoot": "", **document})
+    write(folder, "spoiled.json", b"{")
+    assert not book.is_stale("alive")
+    assert book.is_stale("reused")
+    assert not book.is_stale("none yet")
+    assert book.is_stale("missing")
+    assert not book.is_stale("spoiled")
+    assert not book.is_stale("child")
+    assert not book.is_stale("ended")  # its runtime has not deleted it yet
+    os.kill(child, signal.SIGKILL)
+    deadline = soon()
+    while not book.is_stale("child"):  # a zombie from now on
+        assert time.monotonic() < deadline
+    os.waitpid(child, 0)
+    assert book.is_stale("child")
+    release(book)
