@@ -1,6 +1,6 @@
 # For a Debian 12 or 13, as root, with make and git: each target installs what it lacks, by
 # apt-get (tests/need) and with pip in .venv, and then runs.
-.PHONY: demo test test-guest fidelity bench lint need-demo need-test
+.PHONY: demo test test-unit test-guest fidelity bench lint need-demo need-test
 
 sources := setup.cfg pyproject.toml $(shell find nri_hook schemas docs/man -name '*.py' -o -name '*.json' \
   -o -name '*.sh' -o -name '*.[15]')
@@ -8,8 +8,12 @@ sources := setup.cfg pyproject.toml $(shell find nri_hook schemas docs/man -name
 demo: need-demo .venv/installed
 	@.venv/bin/python demo/run
 
-test: need-test .venv/tools
-	.venv/bin/python -m pytest -n 3 --timeout 120 -m "not guest and not tcg and not v1"
+test: need-test test-unit
+	.venv/bin/python -m pytest -n 3 --timeout 120 -m "not guest and not tcg and not v1" tests/e2e
+
+# As any user, on every Python from 3.9 to 3.14 that is here.
+test-unit: .venv/tools
+	.venv/bin/python tests/unit/everywhere
 
 test-guest:
 	@tests/need python3

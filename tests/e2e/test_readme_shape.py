@@ -6,7 +6,7 @@ import os
 
 import pytest
 from support import cgroups
-from test_schema import README_CONFIGURATION, README_INPUT, README_OUTPUT
+from unit.validation.test_schema import README_CONFIGURATION, README_INPUT, README_OUTPUT
 
 CONFIGURATION, INPUT, OUTPUT = map(json.loads, (README_CONFIGURATION, README_INPUT, README_OUTPUT))
 KINDS = ("pid", "network", "ipc", "uts", "mount")

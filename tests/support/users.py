@@ -1,4 +1,4 @@
-"""Calls as another user, or as a user in a user namespace of its own, in a child of ours."""
+"""Calls in a child of ours: as another user, or as a user in a user namespace of its own."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def as_user(uid, function):
     """What `function` returns, or raises, as this user, who is in no group but his own."""
-    return _in_child(lambda: _become(uid), function)
+    return in_child(function, lambda: _become(uid))
 
 
 def in_user_namespace(uid, function):
@@ -35,7 +35,7 @@ def in_user_namespace(uid, function):
                 output.write(text)
 
     try:
-        return _in_child(enter, function)
+        return in_child(function, enter)
     except _NoNamespace as error:
         pytest.skip(f"no user namespace can be had: {error}")
 
@@ -50,7 +50,8 @@ def _become(uid):
     os.setresuid(uid, uid, uid)
 
 
-def _in_child(enter, function):
+def in_child(function, enter=lambda: None):
+    """What `function` returns, or raises, in a child of ours that has called `enter` before."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

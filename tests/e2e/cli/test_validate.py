@@ -7,7 +7,7 @@ import os
 import pytest
 from support.node import command
 from support.tree import DATA, TOP
-from test_schema import README_CONFIGURATION, README_INPUT, README_OUTPUT
+from unit.validation.test_schema import README_CONFIGURATION, README_INPUT, README_OUTPUT
 
 # Mostly about text, and a guest takes seconds for each command.
 pytestmark = pytest.mark.hostonly

@@ -24,11 +24,11 @@ FAST, USUAL = "nri_hook.fastimport", "_frozen_importlib_external"
 
 
 @pytest.fixture
-def module(scene):
+def module(tmp_path):
     """The path of the module `one` in the package `some`."""
-    os.mkdir(f"{scene.folder}/some")
-    path = f"{scene.folder}/some/one.py"
-    for name in (f"{scene.folder}/some/__init__.py", path):
+    os.mkdir(f"{tmp_path}/some")
+    path = f"{tmp_path}/some/one.py"
+    for name in (f"{tmp_path}/some/__init__.py", path):
         with open(name, "w") as file:
             file.write("WORD = 'first'\n")
         py_compile.compile(name, doraise=True)
@@ -107,7 +107,7 @@ for module in (trust, cgroups, controlfile):
     assert usual == fast and "def open_file" in usual
 
 
-def test_what_is_written_is_read(scene, module):
+def test_what_is_written_is_read(tmp_path, module):
     for word in ("second", "third"):  # the second time in the place of the first
         write(module, f"WORD = {word!r}\n".encode())
         with open(module) as file:
@@ -120,4 +120,4 @@ def test_what_is_written_is_read(scene, module):
             f"one{fastimport.ENDING}",
         ]
     with pytest.raises(FileNotFoundError):
-        fastimport.write(code, os.stat(module), f"{scene.folder}/missing", "one")
+        fastimport.write(code, os.stat(module), f"{tmp_path}/missing", "one")

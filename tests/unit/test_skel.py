@@ -56,11 +56,11 @@ class Answered:
 
 
 @pytest.fixture
-def call(scene):
+def call(tmp_path):
     """Call a plugin made of this body."""
 
     def call(body, plugin="invoke", payload=CONTAINERD, arguments=("invoke",)):
-        path = f"{scene.folder}/some"
+        path = f"{tmp_path}/some"
         with open(path, "w") as file:
             file.write(f"#!{os.path.realpath(sys.executable)} -IS\nimport sys\n")
             file.write(f"sys.path.append({TOP!r})\n{PROGRAM.format(body=body, plugin=plugin)}")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from support.records import DOCUMENT, ROOT, SOON, find, kept, opened, release, soon, write
 from support.tree import TOP
-from support.users import as_user
+from support.users import in_child
 
 from nri_hook import strictjson
 from nri_hook.errors import HookError
@@ -211,7 +211,7 @@ def test_a_spoiled_record_is_an_error_that_names_it(folder, options):
             lambda: opened(folder, name),
         ):
             with pytest.raises(HookError, match=f"^{re.escape(path)}: is no record: "):
-                as_user(0, read)  # in a process of its own: the lock goes with it
+                in_child(read)  # the lock goes with it
 
 
 def test_a_spoiled_record_of_another_container_is_its_own_matter(folder, options):
@@ -338,9 +338,9 @@ def open_files(parent):
     return found
 
 
-def test_at_no_time_do_two_have_it(scene, folder):
+def test_at_no_time_do_two_have_it(tmp_path, folder):
     """Four processes that take, write, remove and let go as fast as they can."""
-    inside = f"{scene.folder}/inside"
+    inside = f"{tmp_path}/inside"
 
     def work(say):
         for number in range(100):
