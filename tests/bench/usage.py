@@ -1,6 +1,7 @@
 """What a command has used, all of its children that it waited for included."""
 
 import os
+import signal
 import time
 
 
@@ -45,8 +46,13 @@ class Command:
         return self.wait(*self.start()).check(self.argv)
 
     def wait(self, pid, begin):
-        """The Usage of what start() has started."""
-        _, status, usage = os.wait4(pid, 0)
+        """The Usage of what start() has started, which ends with us where we are interrupted."""
+        try:
+            _, status, usage = os.wait4(pid, 0)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         end = time.perf_counter()
         code = os.waitstatus_to_exitcode(status)
         return Usage(usage.ru_utime + usage.ru_stime, end - begin, end, code)

@@ -1,10 +1,12 @@
 """The fixtures of all tests here, and where a test can run: the markers `guest`, `tcg` and `v1`
 (README.md above this directory)."""
 
+import contextlib
 import os
 import signal
 import subprocess
 
+import psutil
 import pytest
 from support import runtimes, syslog
 from support.scene import Scene
@@ -58,7 +60,17 @@ def scene():
     scene = Scene()
     yield scene
     left = scene.close()
+    reap()
     assert not left, "left behind:\n" + "\n".join(left)
+
+
+def reap():
+    """Wait for the children that have ended and whom nobody has waited for, such as those of a test
+    that was interrupted."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, 0)
 
 
 @pytest.fixture

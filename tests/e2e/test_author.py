@@ -13,11 +13,15 @@ from support.commands import read
 from test_left import Case, one_line
 
 hostonly = pytest.mark.hostonly
+# What runc before 1.5 warns of, and later ones refuse before any hook is called.
+NOT_EMPTY = "container's cgroup is not empty"
 
 
 def refused(case, reason):
     """Create it: it does not start, its plugin hears of the end, and nothing is left of it."""
-    case.runtime.create(case.id, case.bundle).refused()
+    text = case.runtime.create(case.id, case.bundle).refused()
+    if NOT_EMPTY in text and case.node.calls() == []:
+        pytest.skip("the runtime itself refuses it")
     said = one_line(read(case.errors("createRuntime")))
     assert reason in said and "undone: delete sent to mover" in said
     assert case.runtime.state(case.id) is None

@@ -532,7 +532,7 @@ UNSAFE = {
     "folder": (lambda t: replaced(t, os.mkdir), "{bad}: expected a regular file"),
     "fifo": (lambda t: replaced(t, os.mkfifo), "{bad}: expected a regular file"),
     "no-interpreter": (
-        lambda t: t.node.executable("bad", "#!/nothing/there\n"),
+        lambda t: t.node.executable("bad", "#!/proc/nothing/there\n"),
         "{bad}: cannot be run: No such file or directory",
     ),
     "no-format": (

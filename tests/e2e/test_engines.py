@@ -41,8 +41,13 @@ class Machine:
         self.mounts = {"/usr/share/containers": folder / "share", "/etc": folder / "etc"}
         for real, own in self.mounts.items():
             subprocess.run(["cp", "-a", real, own], check=True)
-        for name in ("crio", "nri", "containers/containers.conf", "containers/containers.conf.d"):
-            subprocess.run(["rm", "-rf", folder / "etc" / name], check=True)
+        # Whatever of it this machine has.
+        for name in (
+            *("etc/crio", "etc/nri", "etc/containers/oci", "share/oci"),
+            *("etc/containers/containers.conf", "etc/containers/containers.conf.d"),
+            *("share/containers.conf", "share/containers.conf.d"),
+        ):
+            subprocess.run(["rm", "-rf", folder / name], check=True)
 
     def path(self, path: str) -> Path:
         """Where a path of the machine lies."""
@@ -290,7 +295,7 @@ def test_a_hooks_dir_of_root_alone(machine: Machine) -> None:
     path = machine.folder / ".config" / "containers" / "containers.conf"
     path.parent.mkdir(parents=True)
     path.write_text('[engine]\nhooks_dir = ["/a"]')
-    for config in ({}, {"XDG_CONFIG_HOME": str(machine.folder / ".config"), "HOME": "/none"}):
+    for config in ({}, {"XDG_CONFIG_HOME": str(machine.folder / ".config"), "HOME": "/proc/none"}):
         assert f"{path}: has a hooks_dir of its own" in one_line(
             machine.nri_hook("install", **config)
         )

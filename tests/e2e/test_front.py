@@ -116,7 +116,7 @@ def test_without_a_configuration_python_does_not_start(front, stage):
 @pytest.mark.parametrize("name", ["conf.json", "resource.d/a b.conf", "dangling"])
 def test_with_a_configuration_it_does(front, name):
     if name == "dangling":
-        os.symlink("/nothing", f"{front.conf}/conf.json")
+        os.symlink("/proc/nothing", f"{front.conf}/conf.json")
     else:
         front.touch(f"{front.conf}/{name}")
     for stage in ("createRuntime", "precreate"):
@@ -125,7 +125,7 @@ def test_with_a_configuration_it_does(front, name):
 
 
 def test_the_environment_decides_nothing(front):
-    environment = {"SHELLOPTS": "noglob", "PATH": "/nothing", "IFS": "/"}
+    environment = {"SHELLOPTS": "noglob", "PATH": "/proc/nothing", "IFS": "/"}
     assert front("createRuntime", STATE, environment=environment) is None
     front.touch(f"{front.conf}/resource.d/a.conf")
     front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
@@ -279,7 +279,7 @@ def test_something_else_in_the_place_of_a_folder(front, what):
         {
             "file": front.touch,
             "fifo": os.mkfifo,
-            "link": lambda path: os.symlink("/nothing", path),
+            "link": lambda path: os.symlink("/proc/nothing", path),
             "self": lambda path: os.symlink(path, path),
         }[what](folder)
         after = folder == front.state
@@ -304,7 +304,7 @@ ENVIRONMENTS = {
     "startup": {"ENV": "/startup", "BASH_ENV": "/startup"},
     "functions": {f"BASH_FUNC_{name}%%": "() { return 0; }" for name in FUNCTIONS},
     "failing-functions": {f"BASH_FUNC_{name}%%": "() { return 1; }" for name in FUNCTIONS},
-    "no-bash": {"BASH_VERSION": "5", "PWD": "/nothing", "OLDPWD": "x", "CDPATH": "/"},
+    "no-bash": {"BASH_VERSION": "5", "PWD": "/proc/nothing", "OLDPWD": "x", "CDPATH": "/"},
 }
 
 
@@ -355,7 +355,7 @@ def test_in_a_folder_that_has_gone(front):
         ("--bad",),
         ("--conf-dir",),
         ("--conf-dir", "relative"),
-        ("--conf-dir=/nothing",),
+        ("--conf-dir=/proc/nothing",),
         ("--timeout", "0"),
         ("--timeout", "x"),
         ("--timeout", "1.5"),

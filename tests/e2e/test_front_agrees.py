@@ -161,7 +161,7 @@ INPUTS = mostly(
 # What the process is like
 
 VARIABLES = {
-    "PATH": ["", ".", "/nothing", "BASE/trap", "BASE/trap:/bin"],
+    "PATH": ["", ".", "/proc/nothing", "BASE/trap", "BASE/trap:/bin"],
     "SHELLOPTS": ["errexit:nounset", "noglob", "allexport:noclobber", "xtrace", "posix", "monitor"],
     "BASHOPTS": [
         "nullglob",
@@ -184,9 +184,9 @@ VARIABLES = {
     "ENV": ["BASE/trap/cat"],
     "BASH_ENV": ["BASE/trap/cat"],
     "CDPATH": ["/"],
-    "PWD": ["/nothing"],
-    "conf": ["/nothing"],
-    "state": ["/nothing"],
+    "PWD": ["/proc/nothing"],
+    "conf": ["/proc/nothing"],
+    "state": ["/proc/nothing"],
     "clear": ["yes"],
     "HOME": ["/"],
 }

@@ -307,7 +307,7 @@ def test_a_folder_with_a_file_that_stops_the_engine(tmp_path: Path, places: list
         assert line.endswith("; nothing installed until it is mended\n")
         assert tree(tmp_path) == before
     # What an engine does not read, or passes over, is nobody's trouble.
-    path.write_text(json.dumps(dict(good, hook={"path": "/no/such"}, x=1)))
+    path.write_text(json.dumps(dict(good, hook={"path": "/proc/no-such"}, x=1)))
     (path.parent / "10-other.json.off").write_text("{")
     well(nri_hook("install", *places))
 

@@ -99,7 +99,7 @@ def test_nothing_of_the_environment_gets_in(tmp_path: Path) -> None:
     path = write(trap / "nri-hook", launcher.interpreter())
     startup = str(trap / "os" / "__init__.py")
     assert_reaches_the_stages(
-        path, PYTHONPATH=str(trap), PYTHONSTARTUP=startup, PYTHONHOME="/none", HOME=str(trap)
+        path, PYTHONPATH=str(trap), PYTHONSTARTUP=startup, PYTHONHOME="/proc/none", HOME=str(trap)
     )
 
 

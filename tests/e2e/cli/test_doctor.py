@@ -786,7 +786,9 @@ def test_a_bundle_without_hooks(scene, node):
     done = command("doctor", "--bundle", bundle.folder)
     report = Report(done.status, done.out)
     assert done.err == "" and report.find("fail", "registered for poststop, and called as none")
-    assert "there is none, expected a bundle" in command("doctor", "--bundle", "/none").refused()
+    assert (
+        "there is none, expected a bundle" in command("doctor", "--bundle", "/proc/none").refused()
+    )
 
 
 def test_the_layout_is_that_of_this_machine():

@@ -196,11 +196,11 @@ def test_keys_that_are_the_same_but_for_case(write, document, found):
 
 def test_a_file_that_cannot_be_read(write):
     good = write(README_OUTPUT)
-    done = command("validate", "/no/such", good, "/")
+    done = command("validate", "/proc/no-such", good, "/")
     assert done.status == 1
     assert done.out == f"{good}: well-formed result\n"
     assert done.err.splitlines() == [
-        "nri-hook validate: /no/such: cannot be read: No such file or directory",
+        "nri-hook validate: /proc/no-such: cannot be read: No such file or directory",
         "nri-hook validate: /: expected a regular file",
     ]
 
@@ -213,7 +213,7 @@ def test_what_strangers_wrote_stays_one_line(write):
 
 def test_json(write):
     bad, good = write({"plugins": 1}, "bad"), write(README_OUTPUT, "good")
-    done = command("validate", "--json", bad, good, "/no/such")
+    done = command("validate", "--json", bad, good, "/proc/no-such")
     assert done.status == 1 and done.err == ""
     document = json.loads(done.out)
     assert document["files"] == [
@@ -225,7 +225,7 @@ def test_json(write):
         },
         {"file": good, "kind": "result", "errors": [], "notes": []},
     ]
-    assert document["unread"] == ["/no/such: cannot be read: No such file or directory"]
+    assert document["unread"] == ["/proc/no-such: cannot be read: No such file or directory"]
 
 
 # The configuration that the hook reads, and the conf of plugins
