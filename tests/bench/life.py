@@ -46,7 +46,7 @@ class Stand:
 
     def __init__(self):
         self.scene = Scene()
-        self.init = subprocess.Popen(["sleep", "3600"])
+        self.init = self.scene.sleeper()
         self.numbers = 0
 
     def interpreter(self):

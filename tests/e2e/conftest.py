@@ -88,6 +88,12 @@ def options(folder):
 
 
 @pytest.fixture
+def sleeper(scene):
+    """A process that is nobody's business."""
+    return scene.sleeper()
+
+
+@pytest.fixture
 def node(scene):
     """A node without plugins."""
     return scene.node()

@@ -5,7 +5,6 @@ What the node or the engine is to blame for is left; see test_left.py.
 """
 
 import shutil
-import subprocess
 
 import pytest
 from support import cgroups
@@ -28,14 +27,6 @@ def refused(case, reason):
     assert case.node.calls() == [("mover", "create"), ("mover", "delete")]
     assert case.node.left() == []
     assert [f for f in case.scene.left_cgroups() if f"{case.scene.cgroup}/" in f] == []
-
-
-@pytest.fixture
-def sleeper():
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.parametrize("parent", ["../{0}-x", "/../{0}-x", "/{0}-x/../{0}-y", "/{0}-x/./y"])

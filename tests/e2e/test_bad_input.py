@@ -45,7 +45,7 @@ class Desk:
         self.config = f"{self.folder}/config.json"
         os.mkdir(self.folder)
         self.write(CONFIG)
-        self.process = subprocess.Popen(["sleep", "100"])
+        self.process = scene.sleeper()
         self.others = []
 
     def keep_another(self):

@@ -355,7 +355,7 @@ def test_a_control_file_of_one_hierarchy_only(trial):
 def test_an_occupied_cgroup(trial):
     path = f"{trial.scene.cgroup}-taken"
     folders = trial.scene.parent(path)
-    process = subprocess.Popen(["sleep", "100"])
+    process = trial.scene.sleeper()
     try:
         cgroups.write(f"{folders[-1]}/cgroup.procs", process.pid)
         trial.answers(path)
@@ -824,7 +824,7 @@ def test_a_child_that_keeps_the_output_is_left_alone(trial, keep):
 def milliseconds(trial, script):
     """The least that the hook needed for bad, of some calls without a runtime; the last status."""
     trial.bad({"create": script})
-    sleeper = subprocess.Popen(["sleep", "100"])
+    sleeper = trial.scene.sleeper()
     state = {"id": trial.id, "pid": sleeper.pid, "bundle": trial.bundle.folder}
     found = []
     for _ in range(4):

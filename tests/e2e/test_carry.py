@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import stat
-import subprocess
 
 import pytest
 from support import cgroups
@@ -300,7 +299,7 @@ def test_a_parent_with_processes_refuses_the_move(scene, node, runc):
     (folder,) = scene.parent(f"{scene.cgroup}/busy")
     carry = Carry(scene, node, runc)
     carry.target = f"{scene.cgroup}/busy/between/one"
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = scene.sleeper()
     try:
         cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
         text = carry.create({"": {"pids.max": 77}}).refused()

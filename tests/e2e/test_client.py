@@ -34,11 +34,8 @@ def client(node):
 
 
 @pytest.fixture
-def sleeper():
-    process = subprocess.Popen(["sleep", "60"])
-    yield process.pid
-    process.kill()
-    process.wait()
+def sleeper(scene):
+    return scene.sleeper().pid
 
 
 def test_the_answers_of_all_in_order(node, client, sleeper):

@@ -344,15 +344,11 @@ def test_not_its_own(scene, runc):
     refused("no cgroup yet", bundle.cgroups_path, {}, None)
     refused("no cgroup yet", bundle.cgroups_path, None, None)
 
-    guest = subprocess.Popen(["sleep", "60"])
-    try:
-        for folder in cgroups.places(bundle.cgroups_path):
-            cgroups.write(f"{folder}/cgroup.procs", guest.pid)
-        refused(f"is shared with process {guest.pid}", bundle.cgroups_path, None, pid, True)
-        Controls(bundle.cgroups_path, None, pid, creating=False).pids_max = 50
-    finally:
-        guest.kill()
-        guest.wait()
+    guest = scene.sleeper()
+    for folder in cgroups.places(bundle.cgroups_path):
+        cgroups.write(f"{folder}/cgroup.procs", guest.pid)
+    refused(f"is shared with process {guest.pid}", bundle.cgroups_path, None, pid, True)
+    Controls(bundle.cgroups_path, None, pid, creating=False).pids_max = 50
 
 
 def test_a_name_below_the_own_is_not_taken_for_it(scene, runc):

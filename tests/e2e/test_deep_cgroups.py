@@ -7,7 +7,6 @@ In guests alone: on a shared machine every other test would come upon them.
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -66,14 +65,6 @@ def nest(request):
 def cgroup(scene):
     (folder,) = scene.parent(f"{scene.cgroup}-deep")
     return folder
-
-
-@pytest.fixture
-def sleeper():
-    process = subprocess.Popen(["sleep", "1000"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -3,7 +3,6 @@ and only what is its own."""
 
 import os
 import shutil
-import subprocess
 
 import pytest
 from support import cgroups
@@ -21,15 +20,6 @@ from nri_hook.hook import record
 def each(scene, request):
     """runc and crun."""
     return scene.runtime(request.param)
-
-
-@pytest.fixture
-def sleeper():
-    """A process that is nobody's business."""
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 # Records that are not of a former container

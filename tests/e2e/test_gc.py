@@ -633,7 +633,7 @@ def test_the_log_of_a_setup(scene, node, runc):
     node.hook("precreate", config).check()
     setup = f"{id}-setup.log"
     assert gc(runc, node).check().text == ""
-    init = subprocess.Popen(["sleep", "60"])
+    init = scene.sleeper()
     bundle = scene.bundle(cgroups_path=config["linux"]["cgroupsPath"])
     state = {"id": id, "pid": init.pid, "bundle": bundle.folder}
     node.hook("createRuntime", state).check()
@@ -718,7 +718,7 @@ def test_what_others_made_or_use_is_no_orphan(scene, node, runc):
     assert orphans(gc(runc, node)) == []
     for folder in inner:
         os.rmdir(folder)
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = scene.sleeper()
     for folder in leaves:
         cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
     assert orphans(gc(runc, node)) == []

@@ -86,10 +86,12 @@ def container(scene):
     }
     with open(f"{bundle}/config.json", "w") as file:
         json.dump(config, file)
-    init = subprocess.Popen(["sleep", "60"])
-    yield {"id": scene.name, "pid": init.pid, "bundle": bundle, "annotations": {"a": "b"}}
-    init.kill()
-    init.wait()
+    return {
+        "id": scene.name,
+        "pid": scene.sleeper().pid,
+        "bundle": bundle,
+        "annotations": {"a": "b"},
+    }
 
 
 class Stage:

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from support.commands import read
 from support.node import command
-from test_journal import call, report
+from unit.hook.test_container_log import call, report
 
 from nri_hook.hook import container_log, log_space
 

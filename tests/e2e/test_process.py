@@ -8,7 +8,7 @@ import stat
 import subprocess
 
 import pytest
-from unit.test_spawn import FOREVER, SOON, wait_for
+from unit.test_spawn import SOON, wait_for
 
 from nri_hook import spawn
 
@@ -20,10 +20,7 @@ def state(scene):
     os.mkdir(bundle)
     with open(f"{bundle}/config.json", "w") as file:
         json.dump({"linux": {"cgroupsPath": f"{scene.cgroup}/x"}}, file)
-    init = subprocess.Popen(["sleep", str(FOREVER)])
-    yield {"id": scene.name, "pid": init.pid, "bundle": bundle}
-    init.kill()
-    init.wait()
+    return {"id": scene.name, "pid": scene.sleeper().pid, "bundle": bundle}
 
 
 def test_a_stage_undoes_what_its_caller_did(scene, node, state):

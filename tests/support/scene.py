@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 from support import cgroups
@@ -28,6 +29,7 @@ class Scene:
         self.runtimes = []
         self.bundles = []
         self.parents = []
+        self.sleepers = []
         os.mkdir(self.folder, 0o755)
 
     def node(self, flags=()):
@@ -58,6 +60,11 @@ class Scene:
         """Say that a runtime makes this parent of its containers and leaves it; a relative path
         is one below any cgroup."""
         self.parents.append(path)
+
+    def sleeper(self):
+        """Start a process that is nobody's business, for the length of the test."""
+        self.sleepers.append(subprocess.Popen(["sleep", "infinity"]))
+        return self.sleepers[-1]
 
     def left_cgroups(self):
         """The folders of cgroups that begin with our name, but for those that parent() and
@@ -90,6 +97,9 @@ class Scene:
     def close(self):
         """Delete the containers, remove what is left; say what should not have been."""
         found = []
+        for sleeper in self.sleepers:
+            sleeper.kill()
+            sleeper.wait()
         for runtime in self.runtimes:
             runtime.close()
         deadline = time.monotonic() + SECONDS

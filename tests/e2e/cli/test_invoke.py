@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 
 import pytest
 from support import cgroups
@@ -295,7 +294,7 @@ def test_a_container_that_could_not_be_moved(scene, node, invoke):
     """One of its own cgroup it has none."""
     node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": "/x"}}}))
     bundle = scene.bundle()
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = scene.sleeper()
     move = invoke("--bundle", bundle.folder, "--pid", str(sleeper.pid))["move"]
     sleeper.kill()
     sleeper.wait()

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -135,12 +134,10 @@ class Target:
 
 def test_somebody_else_is_there(scene, node, runc):
     target = Target(scene, node, runc)
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = scene.sleeper()
     for folder in target.folders:
         cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
     target.assert_refused("Somebody else is there. Have the plugin answer a place for each")
-    sleeper.kill()
-    sleeper.wait()
 
 
 def test_a_frozen_place(scene, node, runc):

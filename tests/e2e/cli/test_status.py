@@ -156,7 +156,7 @@ def test_one_in_full(place):
 def test_one_that_is_left(scene, node, runc_place):
     """The hook's parent is no runtime."""
     node.install()
-    init = subprocess.Popen(["sleep", "60"])
+    init = scene.sleeper()
     bundle = scene.bundle()
     runc_place.plugin.play({"create": {"result": {"cgroupsPath": f"{scene.cgroup}/x"}}})
     state = {"id": "one", "pid": init.pid, "bundle": bundle.folder}
@@ -187,7 +187,7 @@ def test_one_that_was_placed_before_it_was_there(scene, node, runc_place):
     assert [row[head] for head in ("FROM", "TO", "ALIVE")] == [source, target, "no"]
 
     bundle = scene.bundle(cgroups_path=target)
-    init = subprocess.Popen(["sleep", "60"])
+    init = scene.sleeper()
     state = {"id": id, "pid": init.pid, "bundle": bundle.folder}
     node.hook("createRuntime", state).check()
     row = runc_place.rows()[id]
