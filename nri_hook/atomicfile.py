@@ -24,10 +24,10 @@ class Found:
         self.mode = stat.S_IMODE(status.st_mode)
         self.inode = status.st_dev, status.st_ino
 
-    def is_at(self, folder: int, name: str) -> bool:
+    def is_at(self, directory: int, name: str) -> bool:
         """Whether this file still has that name in an open directory."""
         try:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return (status.st_dev, status.st_ino) == self.inode
@@ -73,57 +73,57 @@ def write(
 ) -> None:
     """Make `path` a file of `data`, by a temporary name beside it and a rename.
 
-    The folders above are made as needed (0755). found: what was read there; the file takes owner
-    and mode from it, unless `keep` is False, and else is ours with `mode`. The temporary name
-    begins with a dot and ends in .tmp: the engines read every *.json of a hooks folder.
+    The directories above are made as needed (0755). found: what was read there; the file takes
+    owner and mode from it, unless `keep` is False, and else is ours with `mode`. The temporary name
+    begins with a dot and ends in .tmp: the engines read every *.json of a hooks directory.
 
     The directory may be a stranger's, who renames in it what he likes. So it is opened once, past
     no link of his, and everything is done in what was opened: he can spoil what is his, and lead us
     nowhere else. Raises HookError, also if `found` has been replaced meanwhile.
     """
     try:
-        folder = _make_folder(os.path.dirname(path))
+        directory = _make_directory(os.path.dirname(path))
     except OSError as error:
         raise HookError(f"cannot be written: {error.strerror}", path=path) from None
     try:
-        _check_unchanged(folder, path, found)
-        _replace(folder, os.path.basename(path), data, mode, found if keep else None)
+        _check_unchanged(directory, path, found)
+        _replace(directory, os.path.basename(path), data, mode, found if keep else None)
     except OSError as error:
         raise HookError(f"cannot be written: {error.strerror}", path=path) from None
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def remove(path: str, found: "Optional[Found]" = None) -> bool:
     """Remove the file; whether there was one. found: what was read there; what has taken its place
     is kept. Raises HookError."""
     try:
-        folder = trust.open_untrusted_folder(os.path.dirname(path))
+        directory = trust.open_untrusted_directory(os.path.dirname(path))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
     try:
-        _check_unchanged(folder, path, found)
-        os.unlink(os.path.basename(path), dir_fd=folder)
+        _check_unchanged(directory, path, found)
+        os.unlink(os.path.basename(path), dir_fd=directory)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
     finally:
-        os.close(folder)
+        os.close(directory)
     return True
 
 
-def _check_unchanged(folder: int, path: str, found: "Optional[Found]") -> None:
-    if found and not found.is_at(folder, os.path.basename(path)):
+def _check_unchanged(directory: int, path: str, found: "Optional[Found]") -> None:
+    if found and not found.is_at(directory, os.path.basename(path)):
         raise HookError("was replaced while we were at work, so it is kept", path=path)
 
 
-def _replace(folder: int, name: str, data: bytes, mode: int, found: "Optional[Found]") -> None:
+def _replace(directory: int, name: str, data: bytes, mode: int, found: "Optional[Found]") -> None:
     temporary = f".{name}.{os.getpid()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+    fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         with os.fdopen(fd, "wb") as file:
             if found:
@@ -133,23 +133,23 @@ def _replace(folder: int, name: str, data: bytes, mode: int, found: "Optional[Fo
             file.flush()
             # A crash of the machine must not leave an empty hook file: podman then starts nothing.
             os.fsync(fd)
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     finally:
         # Still there only after a failure, an interrupt from the keyboard included.
         try:
-            os.unlink(temporary, dir_fd=folder)
+            os.unlink(temporary, dir_fd=directory)
         except FileNotFoundError:
             pass
 
 
-def _make_folder(path: str) -> int:
+def _make_directory(path: str) -> int:
     """A descriptor of the directory, which is made with those above it if it is missing: 0755
     whatever the umask. Raises OSError, or HookError."""
     try:
-        return trust.open_untrusted_folder(path)
+        return trust.open_untrusted_directory(path)
     except FileNotFoundError:
         pass
-    above, name = _make_folder(os.path.dirname(path)), os.path.basename(path)
+    above, name = _make_directory(os.path.dirname(path)), os.path.basename(path)
     umask = os.umask(0o022)  # no chmod afterwards, which may find another directory
     try:
         os.mkdir(name, 0o755, dir_fd=above)

@@ -45,8 +45,8 @@ class Client:
 
     conf_dir, plugin_dirs: as the hook's flags, the package's own plugins come last. timeout:
     seconds for the whole chain. A plugin runs as under the hook; until it has ended this process
-    has another working folder and umask, and hosted plugins are forked from it, so that a program
-    of several threads is better off with a process for this.
+    has another working directory and umask, and hosted plugins are forked from it, so that a
+    program of several threads is better off with a process for this.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Client:
         timeout: float = _DEFAULT.timeout,
     ) -> None:
         """Raises HookError where the configuration is wrong."""
-        self._folders = Options(plugin_dirs=plugin_dirs).plugin_path()
+        self._directories = Options(plugin_dirs=plugin_dirs).plugin_path()
         self._entries = host_config.load(conf_dir)
         self._timeout = timeout
 
@@ -81,7 +81,7 @@ class Client:
         if state not in payload.STATES:
             raise HookError(f"state {state!r}: expected one of {', '.join(payload.STATES)}")
         request = _as_json(request_for(task, state, sandbox))
-        chain = Chain(self._entries, self._folders)
+        chain = Chain(self._entries, self._directories)
         with _from_the_root():
             call = self._delete if state == State.DELETE else self._call
             answers = call(chain, request)
@@ -124,7 +124,7 @@ def _as_json(request: "dict[str, Any]") -> "dict[str, Any]":
 
 @contextlib.contextmanager
 def _from_the_root() -> "Iterator[None]":
-    """Plugins start in the folder /, which only their parent can see to."""
+    """Plugins start in the directory /, which only their parent can see to."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY)
     os.chdir("/")
     try:

@@ -31,7 +31,7 @@ def quoted(text: str) -> str:
 class HookError(Exception):
     """The hook cannot do what it was called for. The message is one line: what, where, expected.
 
-    `plugin` is the type of the plugin that is to blame, if one is; `path` the file or folder.
+    `plugin` is the type of the plugin that is to blame, if one is; `path` the file or directory.
     """
 
     def __init__(self, message: str, plugin: str = "", path: str = "") -> None:

@@ -1,7 +1,7 @@
 """Imports of this package by a shorter way.
 
-A stage imports some thirty modules of ours. What `import` does to find each, in any folder, of any
-kind, compiled or not, is half of what they cost, and that is as much as a third of the
+A stage imports some thirty modules of ours. What `import` does to find each, in any directory, of
+any kind, compiled or not, is half of what they cost, and that is as much as a third of the
 interpreter's own start. Here is the one case that an installed package is in: a module, or a
 package in it, whose compiled file lies in __pycache__ and is of this very source. All else is left
 to `import` itself.
@@ -53,9 +53,9 @@ def install(package: str) -> None:
     sys.meta_path.insert(0, Finder)
 
 
-def _spec(name: str, folder: str, stem: str) -> "Any":
-    """The ModuleSpec of the module STEM.py in `folder`, None unless its code is compiled."""
-    source, cached = f"{folder}/{stem}.py", f"{folder}/__pycache__/{stem}{ENDING}"
+def _spec(name: str, directory: str, stem: str) -> "Any":
+    """The ModuleSpec of the module STEM.py in `directory`, None unless its code is compiled."""
+    source, cached = f"{directory}/{stem}.py", f"{directory}/__pycache__/{stem}{ENDING}"
     code = compiled(source, cached)
     if code is None:
         return None
@@ -65,7 +65,7 @@ def _spec(name: str, folder: str, stem: str) -> "Any":
     spec.has_location = True
     spec.cached = cached
     if stem == "__init__":
-        spec.submodule_search_locations = [folder]
+        spec.submodule_search_locations = [directory]
     return spec
 
 
@@ -97,14 +97,14 @@ def read(fd: int, source: os.stat_result) -> "Optional[CodeType]":
     return code
 
 
-def write(code: "CodeType", source: os.stat_result, folder: str, name: str) -> None:
-    """Keep the code of this source as the compiled file `name` in `folder`, whole or not at all.
+def write(code: "CodeType", source: os.stat_result, directory: str, name: str) -> None:
+    """Keep the code of this source as the compiled file `name` in `directory`, whole or not at all.
 
     Raises OSError, also where the file system cannot make a file without a name.
     """
-    inner = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    inner = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         with open(fd, "wb") as file:
             file.write(_header(source) + marshal.dumps(code))
             file.flush()

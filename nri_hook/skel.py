@@ -11,8 +11,8 @@
     if __name__ == "__main__":
         skel.run(invoke, "latency")
 
-The same file is a hosted plugin of nri-hook (latency.py in a plugin folder) and, with a first line
-that names an interpreter and the x bit, an executable one, under nri-hook as under containerd.
+The same file is a hosted plugin of nri-hook (latency.py in a plugin directory) and, with a first
+line that names an interpreter and the x bit, an executable one, under nri-hook as under containerd.
 Names and meanings are those of NRI 0.1: README-v0.1.0.md, and the Go packages skel and types/v1.
 Importing this module costs next to nothing, so a plugin of it does too.
 """

@@ -83,14 +83,14 @@ def nri_container() -> Iterator[Callable[..., Container]]:
 
 
 class Container:
-    """id: its name. folder: of its bundle and all that is around it. cgroup: its cgroupsPath, if
+    """id: its name. directory: of its bundle and all that is around it. cgroup: its cgroupsPath, if
     none was given. pid: of its first process, which waits until start() is called; 0 before
     create()."""
 
     def __init__(self, id: str) -> None:
         self.id = id
-        # Plugins and configuration must be root's alone, and so must all folders above them.
-        self.folder = f"/tmp/{id}"
+        # Plugins and configuration must be root's alone, and so must all directories above them.
+        self.directory = f"/tmp/{id}"
         self.cgroup = f"/{id}"
         self.pid = 0
         self.config: dict[str, Any] = {}
@@ -104,22 +104,24 @@ class Container:
         conf: Any = None,
     ) -> None:
         """See nri_container."""
-        os.mkdir(self.folder, 0o755)
-        _make_rootfs(f"{self.folder}/rootfs")
-        self._runc("spec", "--bundle", self.folder)
-        with open(f"{self.folder}/config.json") as file:
+        os.mkdir(self.directory, 0o755)
+        _make_rootfs(f"{self.directory}/rootfs")
+        self._runc("spec", "--bundle", self.directory)
+        with open(f"{self.directory}/config.json") as file:
             self.config = json.load(file)
         self.config["process"].update(terminal=False, args=list(LOOP))
         self.config["root"] = {"path": "rootfs"}
         self.config["annotations"] = annotations or {}
         self.config["linux"]["cgroupsPath"] = cgroups_path or self.cgroup
         self.config["linux"]["resources"].update(copy.deepcopy(resources or {}))
-        with open(f"{self.folder}/config.json", "w") as file:
+        with open(f"{self.directory}/config.json", "w") as file:
             json.dump(self.config, file)
         if plugin:
             self._install(plugin, conf)
-        self._runc("create", "--bundle", self.folder, "--pid-file", f"{self.folder}/pid", self.id)
-        with open(f"{self.folder}/pid") as file:
+        self._runc(
+            "create", "--bundle", self.directory, "--pid-file", f"{self.directory}/pid", self.id
+        )
+        with open(f"{self.directory}/pid") as file:
             self.pid = int(file.read())
 
     def request(self, state: str = State.CREATE, conf: Any = None) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class Container:
         """The text of a control file of its cgroup, in whichever hierarchy there is such a one."""
         membership = self.cgroups()
         for name, hierarchy in hierarchies.mounted(membership).items():
-            path = f"{hierarchy.folder(membership[name])}/{file}"
+            path = f"{hierarchy.directory(membership[name])}/{file}"
             if os.path.exists(path):
                 with open(path) as control:
                     return control.read().strip()
@@ -151,10 +153,10 @@ class Container:
 
     def delete(self) -> None:
         """Delete it; may be repeated. The plugin gets its `delete`."""
-        if not os.path.isdir(self.folder):
+        if not os.path.isdir(self.directory):
             return
         self._runc("delete", "--force", self.id, check=False)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
         everywhere = hierarchies.membership(os.getpid())
         for hierarchy in hierarchies.mounted(everywhere).values():
             with contextlib.suppress(HookError):
@@ -162,23 +164,28 @@ class Container:
 
     def _install(self, plugin: str, conf: Any) -> None:
         for name in ("plugins", "conf"):
-            os.mkdir(f"{self.folder}/{name}", 0o755)
-        copied = plugin_at(f"{self.folder}/plugins/{os.path.basename(plugin)}")
+            os.mkdir(f"{self.directory}/{name}", 0o755)
+        copied = plugin_at(f"{self.directory}/plugins/{os.path.basename(plugin)}")
         shutil.copy(plugin, copied.path)
         os.chmod(copied.path, 0o755)
         entry = _with_conf({"type": copied.type}, conf)
-        with open(f"{self.folder}/conf/conf.json", "w") as file:
+        with open(f"{self.directory}/conf/conf.json", "w") as file:
             json.dump({"version": "0.1", "plugins": [entry]}, file)
-        words = ["install", "--bundle", self.folder, "--launcher", f"{self.folder}/nri-hook"]
-        words += ["--conf-dir", f"{self.folder}/conf", "--plugin-dir", f"{self.folder}/plugins"]
-        words += ["--state-dir", f"{self.folder}/state"]
+        words = ["install", "--bundle", self.directory, "--launcher", f"{self.directory}/nri-hook"]
+        words += [
+            "--conf-dir",
+            f"{self.directory}/conf",
+            "--plugin-dir",
+            f"{self.directory}/plugins",
+        ]
+        words += ["--state-dir", f"{self.directory}/state"]
         with contextlib.redirect_stdout(sys.stderr):
             if cli.main(words):
                 raise RuntimeError(f"nri-hook {' '.join(words)} failed")
 
     def _runc(self, *words: str, check: bool = True) -> str:
-        argv = ["runc", "--root", f"{self.folder}/runc", *words]
-        return _call(argv, f"{self.folder}/{words[0]}", check)
+        argv = ["runc", "--root", f"{self.directory}/runc", *words]
+        return _call(argv, f"{self.directory}/{words[0]}", check)
 
 
 def _missing() -> str:
@@ -219,12 +226,12 @@ def _invoke(path: str, request: dict[str, Any]) -> Result:
     return Result.of(answer)
 
 
-def _make_rootfs(folder: str) -> None:
+def _make_rootfs(directory: str) -> None:
     for name in ("bin", "dev", "proc", "sys"):
-        os.makedirs(f"{folder}/{name}")
-    shutil.copy(shutil.which("busybox") or "busybox", f"{folder}/bin/busybox")
+        os.makedirs(f"{directory}/{name}")
+    shutil.copy(shutil.which("busybox") or "busybox", f"{directory}/bin/busybox")
     for applet in APPLETS:
-        os.symlink("busybox", f"{folder}/bin/{applet}")
+        os.symlink("busybox", f"{directory}/bin/{applet}")
 
 
 def _call(argv: list[str], out: str, check: bool = True) -> str:

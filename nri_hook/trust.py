@@ -1,7 +1,7 @@
 """Who could have written this file? What runs as root must be root's alone.
 
-Checked is what was opened, folder by folder from / on, never a name: nobody but its owner can
-change an entry of a folder that only its owner may write, so a path that was walked this way
+Checked is what was opened, directory by directory from / on, never a name: nobody but its owner can
+change an entry of a directory that only its owner may write, so a path that was walked this way
 still leads to the same file afterwards.
 """
 
@@ -31,7 +31,7 @@ class _Walk:
     """
 
     def __init__(self, path: str, before: "Optional[_Walk]" = None) -> None:
-        """before: the walk to the folder that `path` is in, where that is done."""
+        """before: the walk to the directory that `path` is in, where that is done."""
         self.path = path
         self.place: "list[str]" = list(before.place) if before else []
         self.sticky: bool = before.sticky if before else False
@@ -41,13 +41,13 @@ class _Walk:
     def check(self, status: os.stat_result, what: str, name: str) -> None:
         """Raise HookError unless `status` is of something that only a trusted owner can change.
 
-        A folder with the sticky bit (/tmp) may be writable: nobody can replace the entries of
+        A directory with the sticky bit (/tmp) may be writable: nobody can replace the entries of
         others there, and every entry on the way is checked for its owner too.
         """
         if status.st_uid == self.unmapped:
             # A directory of a stranger on the way to our own is harmless: in it there can be
             # another of our own, at worst.
-            trusted = not self.sticky and (what == "folder" or self._is_system())
+            trusted = not self.sticky and (what == "directory" or self._is_system())
         else:
             trusted = status.st_uid in self.owners
         if not trusted:
@@ -62,13 +62,13 @@ class _Walk:
             path=self.path,
         )
 
-    def check_last(self, folder: os.stat_result) -> None:
-        """Raise HookError if strangers can make entries in the folder of the file itself: /tmp,
+    def check_last(self, directory: os.stat_result) -> None:
+        """Raise HookError if strangers can make entries in the directory of the file itself: /tmp,
         say, or in a user namespace anything that is neither ours nor below SYSTEM."""
-        if folder.st_mode & 0o022:
-            raise HookError("the folder of this file may be written by others", path=self.path)
-        if folder.st_uid == self.unmapped and not self._is_system():
-            raise self._belongs_to(folder.st_uid, "the folder of this file")
+        if directory.st_mode & 0o022:
+            raise HookError("the directory of this file may be written by others", path=self.path)
+        if directory.st_uid == self.unmapped and not self._is_system():
+            raise self._belongs_to(directory.st_uid, "the directory of this file")
 
     def _is_system(self) -> bool:
         """Whether only root of the host can have made entries here; nobody else makes any in /."""
@@ -91,7 +91,7 @@ class _UntrustedWalk(_Walk):
         elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o022:
             self.sticky = True
 
-    def check_last(self, folder: os.stat_result) -> None:
+    def check_last(self, directory: os.stat_result) -> None:
         pass
 
 
@@ -113,8 +113,8 @@ def _unmapped_uid() -> int:
 
 
 def open_file(path: str) -> int:
-    """Open the regular file at the absolute `path` for reading; every folder and link on the way,
-    and the file, must be root's (without root: the user's too) and writable by nobody else.
+    """Open the regular file at the absolute `path` for reading; every directory and link on the
+    way, and the file, must be root's (without root: the user's too) and writable by nobody else.
 
     Returns a descriptor. Raises HookError, or OSError where it cannot be opened.
     """
@@ -130,39 +130,39 @@ def open_untrusted(path: str) -> int:
     return _go(_UntrustedWalk(path), is_file=True)
 
 
-def open_untrusted_folder(path: str) -> int:
+def open_untrusted_directory(path: str) -> int:
     """The same for a directory: a descriptor for what is done in it (O_PATH)."""
     return _go(_UntrustedWalk(path), is_file=False)
 
 
-class Folder:
-    """A folder whose files nobody else can have written, for any number of them.
+class Directory:
+    """A directory whose files nobody else can have written, for any number of them.
 
     The way to it is walked once: what only root can change stays as safe as it is.
     """
 
-    def __init__(self, path: str, above: "Optional[Folder]" = None) -> None:
-        """path: absolute. above: the folder that it is in, where that was looked at; then it must
-        be no link. Raises HookError, or OSError where it cannot be opened."""
+    def __init__(self, path: str, above: "Optional[Directory]" = None) -> None:
+        """path: absolute. above: the directory that it is in, where that was looked at; then it
+        must be no link. Raises HookError, or OSError where it cannot be opened."""
         self.path = path
-        self._inner: "dict[str, Folder]" = {}
+        self._inner: "dict[str, Directory]" = {}
         self._walk: _Walk = _Walk(path, above._walk if above else None)
         if above:
-            folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+            directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         else:
-            folder = _go(self._walk, is_file=False)
+            directory = _go(self._walk, is_file=False)
         try:
             if above:
                 self._walk.place.append(os.path.basename(path))
-                self._walk.check(os.fstat(folder), "folder", self._walk.place[-1])
-            self._walk.check_last(os.fstat(folder))
+                self._walk.check(os.fstat(directory), "directory", self._walk.place[-1])
+            self._walk.check_last(os.fstat(directory))
         finally:
-            os.close(folder)
+            os.close(directory)
 
-    def inner(self, name: str) -> "Folder":
-        """The folder `name` in this one. Raises as the class does."""
+    def inner(self, name: str) -> "Directory":
+        """The directory `name` in this one. Raises as the class does."""
         if name not in self._inner:
-            self._inner[name] = Folder(os.path.join(self.path, name), self)
+            self._inner[name] = Directory(os.path.join(self.path, name), self)
         return self._inner[name]
 
     def open_file(self, name: str) -> int:
@@ -178,42 +178,42 @@ class Folder:
 
 def _go(walk: _Walk, is_file: bool) -> int:
     """Walk from / to the end of the path, checking all; a descriptor of what is there: of a file,
-    opened for reading, or of a folder."""
+    opened for reading, or of a directory."""
     path = walk.path
-    folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
-        walk.check(os.fstat(folder), "folder", "/")
+        walk.check(os.fstat(directory), "directory", "/")
         parts = _parts(path)
         links = 0
         while len(parts) > 0:
             name = parts.pop(0)
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             last = is_file and not parts
             if last:
-                walk.check_last(os.fstat(folder))
+                walk.check_last(os.fstat(directory))
             if stat.S_ISLNK(status.st_mode):
                 walk.check(status, "link", name)
                 links += 1
                 if links > LINKS:
                     raise HookError("too many symbolic links", path=path)
-                target = os.readlink(name, dir_fd=folder)
+                target = os.readlink(name, dir_fd=directory)
                 if target.startswith("/"):
-                    folder = _enter(folder, "/")
+                    directory = _enter(directory, "/")
                     walk.place = []
                 parts = _parts(target) + parts
             elif last and not stat.S_ISREG(status.st_mode):  # to open a device may do something
                 raise HookError("expected a regular file", path=path)
             elif last:
-                return _open_regular(walk, folder, name)
+                return _open_regular(walk, directory, name)
             else:
-                folder = _enter(folder, name)
+                directory = _enter(directory, name)
                 walk.place = walk.place[:-1] if name == ".." else [*walk.place, name]
-                walk.check(os.fstat(folder), "folder", name)
+                walk.check(os.fstat(directory), "directory", name)
         if is_file:
             raise HookError("expected a regular file", path=path)
-        return os.dup(folder)
+        return os.dup(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def absolute(path: str) -> str:
@@ -230,15 +230,15 @@ def _parts(path: str) -> "list[str]":
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _enter(folder: int, name: str) -> int:
-    inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-    os.close(folder)
+def _enter(directory: int, name: str) -> int:
+    inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    os.close(directory)
     return inner
 
 
-def _open_regular(walk: _Walk, folder: "Optional[int]", name: str) -> int:
+def _open_regular(walk: _Walk, directory: "Optional[int]", name: str) -> int:
     try:
-        fd = strictjson.open_regular(name, dir_fd=folder)
+        fd = strictjson.open_regular(name, dir_fd=directory)
     except strictjson.NotRegular as error:
         raise HookError(str(error.strerror), path=walk.path) from None
     try:

@@ -1,5 +1,5 @@
 """Control files: read whole and written in one call, with errors that name the file. And what is
-written on their folders."""
+written on their directories."""
 
 import os
 
@@ -16,14 +16,14 @@ CHUNK = 1 << 14
 FULL = 2048
 
 
-def read(path: str, folder: "Optional[int]" = None) -> str:
-    """The text of a control file; with `folder`, a descriptor, of one in it. Raises OSError."""
-    return read_bytes(path, folder).decode("utf-8", "surrogateescape")
+def read(path: str, directory: "Optional[int]" = None) -> str:
+    """The text of a control file; with `directory`, a descriptor, of one in it. Raises OSError."""
+    return read_bytes(path, directory).decode("utf-8", "surrogateescape")
 
 
-def read_bytes(path: str, folder: "Optional[int]" = None) -> bytes:
+def read_bytes(path: str, directory: "Optional[int]" = None) -> bytes:
     """The same as it is. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         data = part = os.read(fd, CHUNK)
         while len(part) >= FULL:
@@ -34,10 +34,10 @@ def read_bytes(path: str, folder: "Optional[int]" = None) -> bytes:
         os.close(fd)
 
 
-def write(path: str, value: str, folder: "Optional[int]" = None) -> None:
-    """Write `value` in one write(2), which is what the kernel parses; with `folder`, a descriptor,
-    to a control file in it. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+def write(path: str, value: str, directory: "Optional[int]" = None) -> None:
+    """Write `value` in one write(2), which is what the kernel parses; with `directory`, a
+    descriptor, to a control file in it. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         os.write(fd, value.encode("utf-8", "surrogateescape"))
     finally:
@@ -59,31 +59,31 @@ def failed(error: OSError, path: str, doing: str) -> HookError:
     return HookError(f"{doing}: {error.strerror}", path=path)
 
 
-def label(folder: str, name: str, value: str) -> None:
-    """Give a folder an extended attribute. By these alone it is known later what may be removed.
+def label(directory: str, name: str, value: str) -> None:
+    """Give a directory an extended attribute. By these alone it is known later what may be removed.
 
     Raises Left if there can be none, such as in a user namespace: nothing may be moved then; and
-    FileNotFoundError if the folder has gone.
+    FileNotFoundError if the directory has gone.
     """
     try:
-        os.setxattr(folder, name, value.encode())
+        os.setxattr(directory, name, value.encode())
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Left(f"{folder}: cannot be marked: {error.strerror}") from None
+        raise Left(f"{directory}: cannot be marked: {error.strerror}") from None
 
 
-def unlabel(folder: str, name: str) -> None:
-    """Take an attribute away, if the folder has it."""
+def unlabel(directory: str, name: str) -> None:
+    """Take an attribute away, if the directory has it."""
     try:
-        os.removexattr(folder, name)
+        os.removexattr(directory, name)
     except OSError:
         pass
 
 
-def label_of(folder: str, name: str) -> str:
-    """The attribute of a folder, "" if it has none."""
+def label_of(directory: str, name: str) -> str:
+    """The attribute of a directory, "" if it has none."""
     try:
-        return os.getxattr(folder, name).decode("utf-8", "replace")
+        return os.getxattr(directory, name).decode("utf-8", "replace")
     except OSError:
         return ""

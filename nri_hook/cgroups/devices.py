@@ -46,7 +46,7 @@ def carry_list(old: str, new: str, denied: "list[str]") -> None:
 def carry_programs(old: str, new: str, scope: str) -> None:
     """Have the device programs that rule in the v2 cgroup `old` rule in `new`.
 
-    scope: `new`, or the folder above it that is the container's too. All programs on the way to
+    scope: `new`, or the directory above it that is the container's too. All programs on the way to
     the root must allow an access, so their order does not matter; the runtime may have put them on
     `old` or above it. systemd has given the scope one of its own. Where that is the old scope's
     with another id it stays and need not be carried; else it goes, as when a runtime, or a hook
@@ -54,7 +54,7 @@ def carry_programs(old: str, new: str, scope: str) -> None:
     """
     wanted, there = programs(old), programs(new)
     missing = [program for program in wanted if program not in there]
-    made = {program for folder in {scope, new} for program in programs(folder, directly=True)}
+    made = {program for directory in {scope, new} for program in programs(directory, directly=True)}
     made.difference_update(wanted)
     if made:
         contents = {_content(program) for program in made} - {b""}
@@ -104,11 +104,11 @@ def pin(old: str, new: str) -> None:
         raise Refused(f"cannot be pinned again: {error.strerror}", path=old) from None
 
 
-def programs(folder: str, directly: bool = False) -> "list[int]":
-    """The ids of the device programs in force in the v2 cgroup at `folder`, or only of those that
-    are attached there. Raises HookError."""
+def programs(directory: str, directly: bool = False) -> "list[int]":
+    """The ids of the device programs in force in the v2 cgroup at `directory`, or only of those
+    that are attached there. Raises HookError."""
     ids = memory(bytes(4 * MAX_PROGRAMS))
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # target_fd, attach_type, query_flags, attach_flags, u64 prog_ids, prog_cnt
         query = memory(
@@ -120,23 +120,23 @@ def programs(folder: str, directly: bool = False) -> "list[int]":
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EINVAL):  # a kernel without such programs
             return []
-        raise HookError(f"device programs: {error.strerror}", path=folder) from None
+        raise HookError(f"device programs: {error.strerror}", path=directory) from None
     finally:
         os.close(fd)
     return [ids.u32(4 * index) for index in range(query.u32(24))]
 
 
-def _attach(folder: str, program: int) -> None:
+def _attach(directory: str, program: int) -> None:
     # target_fd, attach_bpf_fd, attach_type, attach_flags, replace_bpf_fd
-    _on_folder(PROG_ATTACH, folder, program, u32(CGROUP_DEVICE, ALLOW_MULTI, 0))
+    _on_directory(PROG_ATTACH, directory, program, u32(CGROUP_DEVICE, ALLOW_MULTI, 0))
 
 
-def _detach(folder: str, program: int) -> None:
-    _on_folder(PROG_DETACH, folder, program, u32(CGROUP_DEVICE, 0, 0))
+def _detach(directory: str, program: int) -> None:
+    _on_directory(PROG_DETACH, directory, program, u32(CGROUP_DEVICE, 0, 0))
 
 
-def _on_folder(command: int, folder: str, program: int, rest: bytes) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _on_directory(command: int, directory: str, program: int, rest: bytes) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         program_fd = syscalls.bpf(PROG_GET_FD_BY_ID, memory(u32(program, 0, 0)))
         try:

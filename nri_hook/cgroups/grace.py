@@ -56,7 +56,7 @@ def _own_procs() -> int:
         hierarchy = hierarchies.mounted({name: cgroup}).get(name)
         # In a cgroup namespace it may be above what is mounted: /../x.
         if hierarchy and hierarchy.reaches(cgroup) and ".." not in cgroup.split("/"):
-            path = f"{hierarchy.folder(cgroup)}/cgroup.procs"
+            path = f"{hierarchy.directory(cgroup)}/cgroup.procs"
             try:
                 return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             except OSError:

@@ -24,8 +24,8 @@ class Hierarchy:
         self.mount = mount
         self.root = root
 
-    def folder(self, path: str) -> str:
-        """The folder of the cgroup `path` of /proc/PID/cgroup."""
+    def directory(self, path: str) -> str:
+        """The directory of the cgroup `path` of /proc/PID/cgroup."""
         if self.root != "/":
             path = path[len(self.root) :]
         return self.mount + path.rstrip("/")

@@ -57,13 +57,13 @@ NATIVELY = "place it natively: podman's precreate"
 class Window:
     """A mount of an old cgroup that the container sees.
 
-    folder: of the new cgroup, which it shall show. flags: of mount(2), for the new mount. inner:
+    directory: of the new cgroup, which it shall show. flags: of mount(2), for the new mount. inner:
     the mounts that are right on it, each with a descriptor that is open on it.
     """
 
-    def __init__(self, mount: "Mount", folder: str, flags: int) -> None:
+    def __init__(self, mount: "Mount", directory: str, flags: int) -> None:
         self.mount = mount
-        self.folder = folder
+        self.directory = directory
         self.flags = flags
         self.inner: "list[tuple[Mount, int]]" = []
 
@@ -139,17 +139,17 @@ class View:
     def find_windows(self, moves: "dict[str, str]") -> None:
         """Find the mounts that show an old cgroup and that the container sees.
 
-        moves: old cgroup, as "<major>:<minor> <path as in /proc/PID/cgroup>" -> folder of the new
-        one. Raises Left or Refused.
+        moves: old cgroup, as "<major>:<minor> <path as in /proc/PID/cgroup>" -> directory of the
+        new one. Raises Left or Refused.
         """
         for mount in self.rootfs.mounts:
-            folder = moves.get(f"{mount.device} {mount.root}")
-            if mount.kind not in ("cgroup", "cgroup2") or not folder:
+            directory = moves.get(f"{mount.device} {mount.root}")
+            if mount.kind not in ("cgroup", "cgroup2") or not directory:
                 continue
             if not self.rootfs.holds(mount):
                 message = f"shows the old cgroup outside the rootfs {self.rootfs.path}"
                 raise Refused(message, path=mount.point)
-            window = Window(mount, folder, self._flags(mount))
+            window = Window(mount, directory, self._flags(mount))
             if self._is_seen(window):
                 self._check_replaceable(window)
                 self.windows.append(window)
@@ -249,7 +249,7 @@ class View:
     def _clone(self, window: Window) -> int:
         """A detached mount of the new cgroup. It is a copy of the node's, with which it is shared
         until it gets another type."""
-        tree = self.rootfs.keep(syscalls.open_tree(window.folder))
+        tree = self.rootfs.keep(syscalls.open_tree(window.directory))
         syscalls.set_propagation(tree, window.propagation())
         return tree
 

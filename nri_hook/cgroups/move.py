@@ -50,7 +50,7 @@ def apply(
     """Carry out the plan.
 
     config: of the container, for what a cgroup v1 does not tell. view: what will change of it.
-    is_stale: whether a claim on a folder is of nobody any more. save: puts the placement, which
+    is_stale: whether a claim on a directory is of nobody any more. save: puts the placement, which
     it is also called before, where a later run finds it.
     Raises Left, Refused or HookError; then undo() is due.
     """
@@ -90,8 +90,8 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
             _attach(f"{step.old}/cgroup.procs", placement.pid)
         except HookError as error:
             errors.append(HookError(str(error)))
-    for folder in placement.old():
-        old_cgroups.unmark(folder)
+    for directory in placement.old():
+        old_cgroups.unmark(directory)
     _release(placement)
     errors += clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
@@ -117,11 +117,13 @@ def clean_up(
     if "unit" in document:
         errors += _clean_up_unit(document["unit"], claim, deadline, by_force)
 
-    def is_ours(folder: str) -> bool:
-        if directories.mark_of(folder):
+    def is_ours(directory: str) -> bool:
+        if directories.mark_of(directory):
             return True
-        free = directories.holder_of(folder) in ("", claim) and not directories.is_kept(folder)
-        return folder in unmarked and free
+        free = directories.holder_of(directory) in ("", claim) and not directories.is_kept(
+            directory
+        )
+        return directory in unmarked and free
 
     for leaf in document["leaves"]:
         owner = directories.mark_of(leaf)
@@ -155,8 +157,8 @@ def _clean_up_unit(
 
 
 def make_parents(parents: "Parents", claim: str, guard: str) -> None:
-    """Make the missing folders above a cgroup that the runtime will make. guard: as for
-    folders.make(). Raises Left, Refused or HookError."""
+    """Make the missing directories above a cgroup that the runtime will make. guard: as for
+    directories.make(). Raises Left, Refused or HookError."""
     for hierarchy, cgroup in parents.steps:
         if cgroup:
             directories.make(hierarchy, cgroup, claim, [], guard)
@@ -243,8 +245,8 @@ def _mark_old(placement: "Placement") -> None:
     """Say whose the old cgroups are, while the plan's word for it holds that they are init's alone:
     once the runtime has forgotten them, they are ours to remove."""
     start = procfs.start_time(placement.pid)
-    for folder in placement.old():
-        old_cgroups.mark(folder, placement.claim, placement.pid, start, placement.guard)
+    for directory in placement.old():
+        old_cgroups.mark(directory, placement.claim, placement.pid, start, placement.guard)
 
 
 def _make(step: "Step", placement: "Placement", controllers: "list[str]") -> bool:
@@ -323,17 +325,17 @@ def _sample(
     save: "Callable[[], None]",
 ) -> "dict[str, str]":
     """The settings of a fresh cgroup beside a target that somebody else made."""
-    folder = step.new + SAMPLE
+    directory = step.new + SAMPLE
     if step.new in placement.made:
         placement.made.remove(step.new)
-    placement.made.append(folder)
-    placement.samples.append(folder)
+    placement.made.append(directory)
+    placement.samples.append(directory)
     save()
     directories.make(
         step.hierarchy, step.new_cgroup + SAMPLE, placement.claim, controllers, placement.guard
     )
-    fresh = settings.read(folder, settings.texts(present))
-    directories.remove_tree(folder, 0)
+    fresh = settings.read(directory, settings.texts(present))
+    directories.remove_tree(directory, 0)
     return fresh
 
 

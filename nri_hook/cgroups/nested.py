@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def walk(folder: str) -> "Iterator[int]":
-    """A descriptor of the cgroup `folder`, then of each below it, each as long as the next one is
-    not asked for. Raises OSError."""
-    here = os.open(folder, FLAGS)
+def walk(directory: str) -> "Iterator[int]":
+    """A descriptor of the cgroup `directory`, then of each below it, each as long as the next one
+    is not asked for. Raises OSError."""
+    here = os.open(directory, FLAGS)
     waiting: "list[list[str]]" = []  # names, for each cgroup from the first one down to here
     try:
         while True:
@@ -37,10 +37,10 @@ def walk(folder: str) -> "Iterator[int]":
         os.close(here)
 
 
-def remove(folder: str) -> None:
-    """Remove the cgroup `folder` with all empty cgroups in it. Raises OSError, with the first that
-    is in use still there."""
-    here = os.open(folder, FLAGS)
+def remove(directory: str) -> None:
+    """Remove the cgroup `directory` with all empty cgroups in it. Raises OSError, with the first
+    that is in use still there."""
+    here = os.open(directory, FLAGS)
     names: "list[str]" = []  # of those from below the first one down to here
     try:
         while True:
@@ -58,7 +58,7 @@ def remove(folder: str) -> None:
                 pass
     finally:
         os.close(here)
-    os.rmdir(folder)
+    os.rmdir(directory)
 
 
 def _inside(here: int) -> "list[str]":

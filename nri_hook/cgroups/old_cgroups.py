@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Its text: the name of the container's record, pid and start time of its init, and the guard of
-# folders.make(), separated by spaces.
+# directories.make(), separated by spaces.
 MARK = "trusted.nri_hook.old"
 # Seconds for systemd to remove an empty scope: milliseconds, unless it is busy.
 SCOPE_GONE = 4.0
 PAUSE = 0.002
 
 
-def mark(folder: str, claim: str, pid: int, start: int, guard: str) -> None:
+def mark(directory: str, claim: str, pid: int, start: int, guard: str) -> None:
     """Say in a cgroup that holds nothing but init whose it is. Raises Left where that cannot be
-    said, OSError where the folder has gone."""
-    controlfile.label(folder, MARK, f"{claim} {pid} {start} {guard}")
+    said, OSError where the directory has gone."""
+    controlfile.label(directory, MARK, f"{claim} {pid} {start} {guard}")
 
 
 def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookError]":
@@ -44,40 +44,40 @@ def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookErr
         return []
     errors = []
     end = time.monotonic() + SCOPE_GONE
-    for folder in document.get("old", ()):
+    for directory in document.get("old", ()):
         try:
-            if _make(folder, document["claim"], end):
-                mark(folder, document["claim"], pid, procfs.start_time(pid), guard)
+            if _make(directory, document["claim"], end):
+                mark(directory, document["claim"], pid, procfs.start_time(pid), guard)
         except OSError as error:
-            errors.append(controlfile.failed(error, folder, "cannot be made anew"))
+            errors.append(controlfile.failed(error, directory, "cannot be made anew"))
         except HookError as error:
             errors.append(error)
     return errors
 
 
-def _make(folder: str, claim: str, deadline: float) -> bool:
+def _make(directory: str, claim: str, deadline: float) -> bool:
     """Whether the directory is new, and not made anew before. Raises HookError, OSError."""
     while True:
         try:
-            os.mkdir(folder, 0o755)
-            os.chmod(folder, 0o755)
+            os.mkdir(directory, 0o755)
+            os.chmod(directory, 0o755)
             return True
         except FileExistsError:
-            if claim_of(folder) == claim:
+            if claim_of(directory) == claim:
                 return False
             if time.monotonic() > deadline:
-                raise HookError("systemd has not removed the scope", path=folder) from None
+                raise HookError("systemd has not removed the scope", path=directory) from None
             time.sleep(PAUSE)
 
 
-def unmark(folder: str) -> None:
+def unmark(directory: str) -> None:
     """Leave the cgroup to the runtime again: its container is back in it."""
-    controlfile.unlabel(folder, MARK)
+    controlfile.unlabel(directory, MARK)
 
 
-def claim_of(folder: str) -> str:
+def claim_of(directory: str) -> str:
     """The record of the container that was moved out of the cgroup, "" if none was."""
-    return _read(folder)[0]
+    return _read(directory)[0]
 
 
 def clean_up(
@@ -90,15 +90,15 @@ def clean_up(
     of a new container with the same id; the cgroups that it is in are its own now.
     """
     errors = []
-    spared = [folder for folder in document.get("old", ()) if _holds(folder, present)]
-    for folder in document.get("old", ()):
-        if claim_of(folder) != document["claim"]:
+    spared = [directory for directory in document.get("old", ()) if _holds(directory, present)]
+    for directory in document.get("old", ()):
+        if claim_of(directory) != document["claim"]:
             continue
-        if any(hierarchies.is_within(own, folder) for own in spared):
+        if any(hierarchies.is_within(own, directory) for own in spared):
             continue
         try:
             directories.remove_tree(
-                folder, deadline, directories.kill_members if by_force else None
+                directory, deadline, directories.kill_members if by_force else None
             )
         except HookError as error:
             errors.append(error)
@@ -107,23 +107,23 @@ def clean_up(
 
 def occupied(document: "dict[str, Any]") -> "tuple[str, str]":
     """(an old cgroup of a container, what is in it or below it), ("", "") if all are empty."""
-    for folder in document.get("old", ()):
-        if claim_of(folder) == document["claim"]:
-            found = directories.occupant(folder)
+    for directory in document.get("old", ()):
+        if claim_of(directory) == document["claim"]:
+            found = directories.occupant(directory)
             if found:
-                return folder, found
+                return directory, found
     return "", ""
 
 
-def whose(folder: str) -> "tuple[str, str]":
+def whose(directory: str) -> "tuple[str, str]":
     """(record, guard) of the container that was moved out of the cgroup and has ended, ("", "")
     if there is none."""
-    claim, pid, start, guard = _read(folder)
+    claim, pid, start, guard = _read(directory)
     return ("", "") if procfs.is_alive(pid, start) else (claim, guard)
 
 
-def _read(folder: str) -> "tuple[str, int, int, str]":
-    claim, _, rest = controlfile.label_of(folder, MARK).partition(" ")
+def _read(directory: str) -> "tuple[str, int, int, str]":
+    claim, _, rest = controlfile.label_of(directory, MARK).partition(" ")
     try:
         pid, start, guard = rest.split(" ", 2)
         return claim, int(pid), int(start), guard
@@ -131,8 +131,8 @@ def _read(folder: str) -> "tuple[str, int, int, str]":
         return "", 0, 0, ""
 
 
-def _holds(folder: str, pid: int) -> bool:
+def _holds(directory: str, pid: int) -> bool:
     try:
-        return str(pid) in controlfile.read(f"{folder}/cgroup.procs").split()
+        return str(pid) in controlfile.read(f"{directory}/cgroup.procs").split()
     except OSError:
         return False

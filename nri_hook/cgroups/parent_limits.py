@@ -25,26 +25,26 @@ CPUSETS = (
 )
 
 
-def finite(folder: str, common: str) -> "tuple[str, str] | None":
-    """The first (file, value) by which the cgroup at `folder` bounds its children, or None.
+def finite(directory: str, common: str) -> "tuple[str, str] | None":
+    """The first (file, value) by which the cgroup at `directory` bounds its children, or None.
 
-    common: the folder above it that bounds old and new place alike; a cpuset counts where it is
+    common: the directory above it that bounds old and new place alike; a cpuset counts where it is
     narrower than there. Source: kernel, cgroup-v2.rst, cgroup-v1/*.rst.
     """
-    names = set(os.listdir(folder))
+    names = set(os.listdir(directory))
     for name in sorted(names):
         hugetlb = name.startswith("hugetlb.") and name.endswith((".max", ".limit_in_bytes"))
         if name in V2 or name in V1 or hugetlb:
-            value = controlfile.read(f"{folder}/{name}").strip()
+            value = controlfile.read(f"{directory}/{name}").strip()
             if _is_finite(value):
-                return f"{folder}/{name}", value
+                return f"{directory}/{name}", value
     for name in CPUSETS:
         if name in names:
             inner, outer = (
-                controlfile.read(f"{place}/{name}").strip() for place in (folder, common)
+                controlfile.read(f"{place}/{name}").strip() for place in (directory, common)
             )
             if not hierarchies.numbers(outer) <= hierarchies.numbers(inner):
-                return f"{folder}/{name}", inner
+                return f"{directory}/{name}", inner
     return None
 
 

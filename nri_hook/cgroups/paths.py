@@ -1,4 +1,4 @@
-"""Where a container is and where an answer wants it: the names, before any folder is touched."""
+"""Where a container is and where an answer wants it: the names, before any directory is touched."""
 
 import os
 
@@ -105,7 +105,7 @@ def scope_in(cgroup: str, unit: str) -> "Optional[tuple[str, str]]":
     base, default = _manager_of(cgroup)
     try:
         scope = f"{base}{expand(slice or default)}/{prefix}-{name}.scope"
-    except Refused:  # on cgroupfs any name with two colons is one of a folder
+    except Refused:  # on cgroupfs any name with two colons is one of a directory
         return None
     return (scope, cgroup[len(scope) :]) if (cgroup + "/").startswith(scope + "/") else None
 

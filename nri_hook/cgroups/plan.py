@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 class Step:
     """The move in one hierarchy. old_cgroup, new_cgroup: paths as in /proc/PID/cgroup; old, new:
-    their folders. inner: what of these paths lies below the cgroup that is the container's as a
+    their directories. inner: what of these paths lies below the cgroup that is the container's as a
     whole: crun puts init into <scope>/container, and deeper if the container asks for it."""
 
     def __init__(self, hierarchy: "Hierarchy", old: str, new: str, inner: str = "") -> None:
         self.hierarchy = hierarchy
         self.old_cgroup, self.new_cgroup, self.inner = old, new, inner
-        self.old, self.new = hierarchy.folder(old), hierarchy.folder(new)
+        self.old, self.new = hierarchy.directory(old), hierarchy.directory(new)
 
     def outer(self) -> "Step":
         """The same for the cgroup that is the container's as a whole."""
@@ -46,16 +46,16 @@ class Step:
 class Placement:
     """What a move changes; as a document in the record it is enough to clean up after it.
 
-    claim: what marks say, the name of the container's record. guard: as for folders.make(). unit:
-    the scope that is started for it, None on cgroupfs. moved: the steps whose process has
-    been written. made: folders that were not there before. samples: those of them that are
+    claim: what marks say, the name of the container's record. guard: as for directories.make().
+    unit: the scope that is started for it, None on cgroupfs. moved: the steps whose process has
+    been written. made: directories that were not there before. samples: those of them that are
     temporary. is_marked: whether all of them have their marks by now; a hook may be killed before.
     given_up: (file, value) of exclusive settings taken from the old cgroup. partitions: (step,
     settings) of those that are carried once the process is there. holders: our children that keep
     scopes from being empty. pins: (old, new) paths of pinned device programs. carried: (old, new,
-    settings) for each folder, file -> text that was left in the old one. cgroups, former: hierarchy
-    -> path of the new and the old cgroup. delegated: the end of all of these that is not the
-    runtime's, as places.delegated() says. keeps_scope: whether the path of the old scope stays.
+    settings) for each directory, file -> text that was left in the old one. cgroups, former:
+    hierarchy -> path of the new and the old cgroup. delegated: the end of all of these that is not
+    the runtime's, as places.delegated() says. keeps_scope: whether the path of the old scope stays.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Placement:
         self.former = {step.hierarchy.name: step.old_cgroup for step in steps}
 
     def shown(self) -> "dict[str, str]":
-        """The old cgroups as mountinfo names them, and the folders that shall be shown instead:
+        """The old cgroups as mountinfo names them, and the directories that shall be shown instead:
         what View.find_windows() takes."""
         found = {}
         for step in self.steps:
@@ -95,8 +95,8 @@ class Placement:
         return [level for step in self.steps for level in reversed(step.levels())]
 
     def old(self) -> "list[str]":
-        """The folders that init is moved out of, which are the runtime's for this container alone
-        and stay; under systemd they vanish, and the scope's is made anew if it shall stay."""
+        """The directories that init is moved out of, which are the runtime's for this container
+        alone and stay; under systemd they vanish, and the scope's is made anew if it shall stay."""
         if self.unit:
             return [self.steps[0].outer().old] if self.keeps_scope else []
         return [level.old for level in self.outward()]
@@ -144,7 +144,7 @@ def plan(
 
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
     has the same form. claim: the name of the container's record. guard: as for
-    folders.make(). started: whether the container may have other processes by now, which could
+    directories.make(). started: whether the container may have other processes by now, which could
     not be moved along. delegated: as places.delegated() says, if the runtime is crun. Raises Left,
     Refused, or HookError.
     """
@@ -153,7 +153,7 @@ def plan(
         placement = _plan_unit(pid, membership, cgroups_path, answer, claim, mounted)
     else:
         placed = paths.own_places(cgroups_path, membership, delegated)
-        placement = _plan_folders(pid, placed, cgroups_path, answer, claim, mounted)
+        placement = _plan_directories(pid, placed, cgroups_path, answer, claim, mounted)
     if not placement.steps:
         return None
     placement.guard, placement.delegated = guard, delegated
@@ -172,8 +172,8 @@ class Parents:
     """The cgroups above a place that the runtime itself will make a cgroup at.
 
     steps: (hierarchy, path of the parent; "" where it is the root, or systemd's to make).
-    made: folders that are not there yet. is_marked: as of Placement. cgroups: hierarchy -> path of
-    the place.
+    made: directories that are not there yet. is_marked: as of Placement. cgroups: hierarchy -> path
+    of the place.
     """
 
     def __init__(self) -> None:
@@ -184,13 +184,13 @@ class Parents:
 
     def document(self, claim: str) -> "dict[str, Any]":
         """What clean_up() takes."""
-        folders = [hierarchy.folder(cgroup) for hierarchy, cgroup in self.steps if cgroup]
+        parents = [hierarchy.directory(cgroup) for hierarchy, cgroup in self.steps if cgroup]
         return {
             "claim": claim,
             "leaves": [],
             "made": self.made,
             "unmarked": [] if self.is_marked else self.made,
-            "parents": folders,
+            "parents": parents,
         }
 
 
@@ -241,7 +241,7 @@ def _absolute(cgroups_path: str) -> str:
     return "/" + "/".join(part for part in cgroups_path.split("/") if part)
 
 
-def _plan_folders(
+def _plan_directories(
     pid: int,
     placed: "list[paths.Place]",
     cgroups_path: str,
@@ -303,25 +303,27 @@ def _check_old(step: Step, pid: int) -> None:
     or ask for a process to be put into its own (podman run --cgroup-conf cgroup.procs=PID).
     """
     *above, own = [level.old for level in step.levels()]
-    for folder in (*above, own):
-        members = controlfile.read(f"{folder}/cgroup.procs").split()
+    for directory in (*above, own):
+        members = controlfile.read(f"{directory}/cgroup.procs").split()
         others = [other for other in members if other != str(pid)]
         if others:
-            raise Refused(f"its cgroup is not its own: process {others[0]} is in {folder} too")
-        inner = directories.first_inside(folder, but=(*above, own))
+            raise Refused(f"its cgroup is not its own: process {others[0]} is in {directory} too")
+        inner = directories.first_inside(directory, but=(*above, own))
         if inner:
             raise Refused(f"its cgroup has cgroups below it: {inner}")
 
 
 def _check_new(step: Step) -> None:
     """Raise Refused where the target is in use, or frozen."""
-    folder = step.new
-    if os.path.isdir(folder):
-        if controlfile.read(f"{folder}/cgroup.procs").strip():
-            raise Refused("is occupied by another process, expected an empty cgroup", path=folder)
-        inner = os.path.basename(directories.first_inside(folder))
+    directory = step.new
+    if os.path.isdir(directory):
+        if controlfile.read(f"{directory}/cgroup.procs").strip():
+            raise Refused(
+                "is occupied by another process, expected an empty cgroup", path=directory
+            )
+        inner = os.path.basename(directories.first_inside(directory))
         if inner:
-            raise Refused(f"holds the cgroup {inner}, expected an empty one", path=folder)
+            raise Refused(f"holds the cgroup {inner}, expected an empty one", path=directory)
     if step.hierarchy.name == hierarchies.V2:
         _check_thawed(step, "cgroup.freeze", "0")
     elif "freezer" in step.hierarchy.name.split(","):
@@ -329,27 +331,27 @@ def _check_new(step: Step) -> None:
 
 
 def _check_thawed(step: Step, name: str, thawed: str) -> None:
-    folder = step.new
-    while len(folder) > len(step.hierarchy.mount):
+    directory = step.new
+    while len(directory) > len(step.hierarchy.mount):
         try:
-            state = controlfile.read(f"{folder}/{name}").strip()
+            state = controlfile.read(f"{directory}/{name}").strip()
         except (FileNotFoundError, NotADirectoryError):
             state = thawed
         if state != thawed:
-            raise Refused(f"is frozen, expected {thawed}", path=f"{folder}/{name}")
-        folder = os.path.dirname(folder)
+            raise Refused(f"is frozen, expected {thawed}", path=f"{directory}/{name}")
+        directory = os.path.dirname(directory)
 
 
 def _check_limits(step: Step) -> None:
     """Raise Refused where the move leaves a parent that has a limit of its own."""
     old, new = step.old_cgroup.split("/"), step.new_cgroup.split("/")
     depth = next(i for i, (a, b) in enumerate(zip(old + [""], new + [""])) if a != b)
-    common = step.hierarchy.folder("/".join(old[:depth]) or "/")
+    common = step.hierarchy.directory("/".join(old[:depth]) or "/")
     for count in range(depth + 1, len(old)):
-        folder = step.hierarchy.folder("/".join(old[:count]))
-        if not os.path.isdir(folder):  # of a container that is not there yet
+        directory = step.hierarchy.directory("/".join(old[:count]))
+        if not os.path.isdir(directory):  # of a container that is not there yet
             break
-        found = parent_limits.finite(folder, common)
+        found = parent_limits.finite(directory, common)
         if found:
             raise Refused(
                 f'the move leaves the limit {found[1]!r} of a parent, expected "leaveParent": true',

@@ -25,8 +25,8 @@ SAMPLE = ".nri-hook-preview"
 
 class Change:
     """One thing that a move would do. what: "make", "write", "set", "attach", "move" or "show".
-    where: a folder, a control file, a property of the new unit, or a mount of the container.
-    value: what goes there, "" for a folder that is made."""
+    where: a directory, a control file, a property of the new unit, or a mount of the container.
+    value: what goes there, "" for a directory that is made."""
 
     def __init__(self, what: str, where: str, value: str = "") -> None:
         self.what = what
@@ -42,8 +42,8 @@ def changes(placement: Placement, config: Config) -> list[Change]:
     """
     # It has its root filesystem by now, and the runtime has done all that it does to it.
     with mounts.look(placement, config, "/", "") as seen:
-        shown = [Change("show", window.mount.point, window.folder) for window in seen.windows]
-    found = [Change("make", folder) for folder in placement.made]
+        shown = [Change("show", window.mount.point, window.directory) for window in seen.windows]
+    found = [Change("make", directory) for directory in placement.made]
     if placement.unit:
         scope = placement.steps[0].outer()
         texts = settings.texts(settings.look(scope.old))
@@ -86,10 +86,10 @@ def _carried(step: Step, config: Config) -> list[Change]:
 
 def _fresh(step: Step, names: list[str]) -> dict[str, str]:
     """The settings of a cgroup that was just made where the old one is."""
-    folder = f"{step.old}{SAMPLE}-{os.getpid()}"
-    os.mkdir(folder)
+    directory = f"{step.old}{SAMPLE}-{os.getpid()}"
+    os.mkdir(directory)
     try:
-        directories.mark(folder, SAMPLE)  # should we be killed now, it can be told what this is
-        return settings.read(folder, names)
+        directories.mark(directory, SAMPLE)  # should we be killed now, it can be told what this is
+        return settings.read(directory, names)
     finally:
-        os.rmdir(folder)
+        os.rmdir(directory)

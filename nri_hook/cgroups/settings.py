@@ -96,13 +96,15 @@ class File:
         self.text = text
 
 
-def look(folder: str) -> "dict[str, File]":
-    """File name -> all that there is to carry of it, "" for the folder. Raises OSError."""
+def look(directory: str) -> "dict[str, File]":
+    """File name -> all that there is to carry of it, "" for the directory. Raises OSError."""
     # By descriptor: the kernel walks one name instead of the whole path, some 300 times.
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         found = {"": File(os.fstat(fd), None)}
-        for name in os.listdir(folder):  # by the path, for which it needs no copy of the descriptor
+        for name in os.listdir(
+            directory
+        ):  # by the path, for which it needs no copy of the descriptor
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             is_setting = status.st_mode & OWNED == stat.S_IFREG | 0o600 and not _is_state(name)
             found[name] = File(status, _text(name, fd) if is_setting else None)
@@ -117,26 +119,27 @@ def texts(files: "dict[str, File]") -> "dict[str, str]":
 
 
 def inherited(
-    folder: str, present: "dict[str, File]", given: "dict[str, str]", asked: "set[str]"
+    directory: str, present: "dict[str, File]", given: "dict[str, str]", asked: "set[str]"
 ) -> "set[str]":
     """What a cgroup v1 has from its parent, and not from whoever made it, of the settings that
     differ from a fresh cgroup's.
 
-    folder: of the cgroup. present: look() of it; given: read() of the fresh one. asked: what its
+    directory: of the cgroup. present: look() of it; given: read() of the fresh one. asked: what its
     container's config asks for. Raises OSError.
     """
     names = [n for n in HANDED_DOWN if n in present and n not in asked]
     differing = [n for n in names if present[n].text != given.get(n)]
     if not differing:
         return set()
-    above = read(os.path.dirname(folder), differing)
+    above = read(os.path.dirname(directory), differing)
     return {n for n, text in above.items() if text == present[n].text}
 
 
-def read(folder: str, names: "Iterable[str]") -> "dict[str, str]":
-    """File name -> text for those of `names` that are in the cgroup at `folder`. Raises OSError."""
+def read(directory: str, names: "Iterable[str]") -> "dict[str, str]":
+    """File name -> text for those of `names` that are in the cgroup at `directory`. Raises
+    OSError."""
     found = {}
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in names:
             try:
@@ -166,7 +169,7 @@ def carry(
     inherited: "set[str]",
     giving_up: "Callable[[str, str], None]",
 ) -> None:
-    """Write to the folder `new` what of `old` differs from a fresh cgroup, but for a partition.
+    """Write to the directory `new` what of `old` differs from a fresh cgroup, but for a partition.
 
     present: look() of `old`; given: read() of a cgroup just made beside `new`. inherited: names
     that `new` has from its own parent instead. giving_up: told (file, value) before an exclusive
@@ -247,10 +250,10 @@ def _is_state(name: str) -> bool:
     return name in STATES or name in ALIASES or name.startswith(COUNTERS) or name.endswith(COUNTERS)
 
 
-def _text(path: str, folder: "Optional[int]" = None) -> str:
+def _text(path: str, directory: "Optional[int]" = None) -> str:
     """The setting in a file, as it would be written."""
     try:
-        text = controlfile.read(path, folder)
+        text = controlfile.read(path, directory)
     except FileNotFoundError:
         raise
     except OSError as error:

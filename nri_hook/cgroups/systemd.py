@@ -1,4 +1,4 @@
-"""systemd's cgroup manager on v2: a container lives in a scope of its own, a unit and no folder.
+"""systemd's cgroup manager on v2: a container lives in a scope of its own, a unit and no directory.
 
 A scope is started with a child of ours in it, because systemd removes a scope the moment that it
 is empty, and because init may move only once the limits stand. Limits go in as properties of the
@@ -177,20 +177,20 @@ def set_slice(slice: str, wanted: "dict[str, tuple[str, Any]]", is_there: bool) 
     set_properties(slice, wanted)
 
 
-def wait_gone(folder: str, deadline: float, by_force: bool) -> "Optional[HookError]":
+def wait_gone(directory: str, deadline: float, by_force: bool) -> "Optional[HookError]":
     """Wait for systemd to remove a scope that has become empty; what is wrong where it stays.
 
     by_force: whether the processes in it are killed.
     """
-    while os.path.isdir(folder):
+    while os.path.isdir(directory):
         if by_force:
-            directories.kill(folder)
+            directories.kill(directory)
         if time.monotonic() > deadline:
             try:
-                processes = controlfile.read(f"{folder}/cgroup.procs").split()
+                processes = controlfile.read(f"{directory}/cgroup.procs").split()
             except OSError:
                 processes = []
-            return HookError(f"is still there, with processes {processes}", path=folder)
+            return HookError(f"is still there, with processes {processes}", path=directory)
         time.sleep(PAUSE)
     return None
 

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 
 from nri_hook import atomicfile
 from nri_hook.cli import flags, gc
-from nri_hook.doctor import calls, chains, hookfolders, labels, layout, owners, programs, records
+from nri_hook.doctor import (
+    calls,
+    chains,
+    hook_directories,
+    labels,
+    layout,
+    owners,
+    programs,
+    records,
+)
 from nri_hook.doctor.calls import Call
 from nri_hook.doctor.chains import Chain
 from nri_hook.doctor.finding import FAIL, OK, WARN, Finding
-from nri_hook.doctor.hookfolders import Folders
+from nri_hook.doctor.hook_directories import Directories
 from nri_hook.doctor.launchers import Launcher
 from nri_hook.errors import HookError, UsageError, printable
 from nri_hook.hook import options
@@ -50,7 +59,7 @@ def add_parser(commands: Commands) -> None:
         type=flags.absolute,
         action="append",
         default=[],
-        help="a folder that podman is given on its command line, repeatable",
+        help="a directory that podman is given on its command line, repeatable",
     )
     place.add_argument(
         "--bundle",
@@ -85,20 +94,20 @@ def run(args: argparse.Namespace) -> int:
 def _look(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _careful("runtime", lambda: programs.check(layout.is_hybrid()))
     yield from _careful("cgroups", layout.check)
-    found, wrong = hookfolders.here(args.hooks_dir)
+    found, wrong = hook_directories.here(args.hooks_dir)
     yield from wrong
-    folders = Folders(found)
-    yield from _careful("hook files", folders.check)
-    yield from _careful("hook files", lambda: hookfolders.unread(found))
-    ours = {name: called for name, called in folders.calls.items() if called}
+    directories = Directories(found)
+    yield from _careful("hook files", directories.check)
+    yield from _careful("hook files", lambda: hook_directories.unread(found))
+    ours = {name: called for name, called in directories.calls.items() if called}
     if args.bundle:
         ours, wrong = _of_bundle(args.bundle)
         yield from wrong
     elif not ours:
-        yield _nobody(folders)
+        yield _nobody(directories)
     for name, called in ours.items():
         yield from calls.check(name, called, calls.command(called, args.bundle or ""))
-    for name in folders.calls if ours and not args.bundle else ():
+    for name in directories.calls if ours and not args.bundle else ():
         if name not in ours:
             yield Finding(WARN, calls.CHECK, f"{name} does not call nri-hook", "nri-hook install")
     of_crio = ours.get("CRI-O", [])
@@ -150,21 +159,21 @@ def _look_at(path: str) -> str:
     return f"namei -l {shlex.quote(path)}"
 
 
-def _nobody(folders: Folders) -> Finding:
+def _nobody(directories: Directories) -> Finding:
     """Nothing calls us."""
     read = "; ".join(
-        f"{engine.name} reads {', '.join(engine.folders) or 'no folder'}"
-        for engine in folders.engines
+        f"{engine.name} reads {', '.join(engine.directories) or 'no directory'}"
+        for engine in directories.engines
     )
     what = f"no hook file that calls nri-hook ({read or 'there is no podman and no CRI-O'})"
     mend = "nri-hook install, or for one bundle nri-hook doctor --bundle DIR"
     return Finding(FAIL, calls.CHECK, what, mend)
 
 
-def _of_bundle(folder: str) -> tuple[dict[str, list[Call]], list[Finding]]:
+def _of_bundle(directory: str) -> tuple[dict[str, list[Call]], list[Finding]]:
     """The bundle -> what of it calls us, if its config.json can be read, and what is wrong with
     that file."""
-    path = os.path.join(folder, "config.json")
+    path = os.path.join(directory, "config.json")
     unsafe = owners.judge(path)
     wrong = [Finding(FAIL, calls.CHECK, unsafe.what, unsafe.mend)] if unsafe else []
     try:
@@ -176,7 +185,7 @@ def _of_bundle(folder: str) -> tuple[dict[str, list[Call]], list[Finding]]:
         if not unsafe:
             wrong.append(Finding(FAIL, calls.CHECK, str(error), f"ls -l {shlex.quote(path)}"))
         return {}, wrong
-    return {folder: calls.of_bundle(config, folder, unsafe is None)}, wrong
+    return {directory: calls.of_bundle(config, directory, unsafe is None)}, wrong
 
 
 def _count(findings: list[Finding]) -> dict[str, int]:

@@ -19,21 +19,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=absolute,
         action="append",
-        help="folder of the host configuration: resource.d/*.conf, else conf.json (/etc/nri)",
+        help="directory of the host configuration: resource.d/*.conf, else conf.json (/etc/nri)",
     )
     parser.add_argument(
         "--plugin-dir",
         metavar="DIR",
         type=absolute,
         action="append",
-        help="folder of the plugins, repeatable (/opt/nri/bin)",
+        help="directory of the plugins, repeatable (/opt/nri/bin)",
     )
     parser.add_argument(
         "--state-dir",
         metavar="DIR",
         type=absolute,
         action="append",
-        help="folder of the records (/run/nri-hook)",
+        help="directory of the records (/run/nri-hook)",
     )
     parser.add_argument(
         "--timeout",
@@ -87,8 +87,8 @@ def chosen(args: argparse.Namespace) -> options.Options:
 
 def _registered() -> list[str]:
     """The flags in the first hook file of ours, [] where there is none."""
-    for folder in dict.fromkeys([*reversed(engines.FOLDERS), *engines.crio_folders()]):
-        path = os.path.join(folder, hookfile.file_name("createRuntime"))
+    for directory in dict.fromkeys([*reversed(engines.DIRECTORIES), *engines.crio_directories()]):
+        path = os.path.join(directory, hookfile.file_name("createRuntime"))
         try:
             hook: Any = ocihooks.judge_file(path).document.get("hook")
         except HookError:

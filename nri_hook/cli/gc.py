@@ -53,24 +53,24 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Go through the records; 1 where something could not be finished. Raises HookError."""
     place = trust.absolute(args.state_dir)
-    folder = state.checked(record.folder(options.Options(state_dir=place)))
+    directory = state.checked(record.directory(options.Options(state_dir=place)))
     os.chdir("/")  # where plugins run
     failures = 0
-    for name in record.names(folder):
+    for name in record.names(directory):
         try:
-            failures += _collect(folder, name, args)
+            failures += _collect(directory, name, args)
         except Exception as error:  # the other records are not to blame for what is in this one
             failures += 1
             print(printable(f"nri-hook gc: {name}: {state.reason(error)}"), file=sys.stderr)
     if not failures:  # a record that cannot be read may know of any cgroup
         try:
-            failures += _tidy(leftovers.cgroups(folder), args.dry_run)
+            failures += _tidy(leftovers.cgroups(directory), args.dry_run)
         except HookError as error:
             failures += 1
             _complain(error)
     errors: list[Exception] = []
-    failures += _tidy(leftovers.logs(folder, errors), args.dry_run)
-    failures += _tidy(leftovers.crowded(folder), args.dry_run)
+    failures += _tidy(leftovers.logs(directory, errors), args.dry_run)
+    failures += _tidy(leftovers.crowded(directory), args.dry_run)
     for unread in errors:
         _complain(unread)
     return 1 if failures or errors else 0
@@ -94,8 +94,8 @@ def _complain(error: Exception) -> None:
     print(printable(f"nri-hook gc: {state.reason(error)}"), file=sys.stderr)
 
 
-def _collect(folder: str, name: str, args: argparse.Namespace) -> int:
-    book = record.Record(folder, name, time.monotonic() + PATIENCE)
+def _collect(directory: str, name: str, args: argparse.Namespace) -> int:
+    book = record.Record(directory, name, time.monotonic() + PATIENCE)
     try:
         return _settle(book, args)
     finally:
@@ -111,7 +111,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     report = Report("gc")
-    report.record = (book.folder, book.name)
+    report.record = (book.directory, book.name)
     errors = []
     if document:
         report.id, report.source = document["id"], document["cgroupsPath"]
@@ -182,7 +182,7 @@ def what_to_do(document: dict[str, Any], path: str) -> str:
     if creating or not document["runtime"]:
         return "keep"
     # A runtime that was told of the move finds its container: somebody else has removed its record,
-    # and would have done so without us. Where its folder is not there either, perhaps it is only
+    # and would have done so without us. Where its directory is not there either, perhaps it is only
     # not to be seen from here.
     untold = document["outcome"] in ("chain", record.TO_ADOPT) and document["placements"]
     return "kill" if untold and os.path.isdir(document["runtimeRoot"]) else "forgotten"
@@ -193,9 +193,12 @@ def kill(document: dict[str, Any]) -> None:
     _kill_init(document["pid"], document["start"])
     for placed in document["placements"]:
         unit = [placed["unit"]["folder"]] if "unit" in placed else []
-        for folder in unit + placed["leaves"]:
-            if placed["claim"] in (directories.mark_of(folder), directories.holder_of(folder)):
-                directories.kill(folder)
+        for directory in unit + placed["leaves"]:
+            if placed["claim"] in (
+                directories.mark_of(directory),
+                directories.holder_of(directory),
+            ):
+                directories.kill(directory)
 
 
 def _kill_init(pid: int, start: int) -> None:

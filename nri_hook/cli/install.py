@@ -23,11 +23,11 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "install",
         help="register the hook with podman and CRI-O, or with one bundle of runc or crun",
-        description="Writes the launcher and one hook file per stage into the folder that podman "
-        "and CRI-O read; with --engine crio into the one that CRI-O's configuration names; with "
-        "--engine podman into one that only podman reads, where the stage precreate can be used "
-        "too; with --bundle our hooks into the bundle's config.json. Can be repeated: flags given "
-        "now replace those given before.",
+        description="Writes the launcher and one hook file per stage into the directory that "
+        "podman and CRI-O read; with --engine crio into the one that CRI-O's configuration names; "
+        "with --engine podman into one that only podman reads, where the stage precreate can be "
+        "used too; with --bundle our hooks into the bundle's config.json. Can be repeated: flags "
+        "given now replace those given before.",
         allow_abbrev=False,
     )
     add_places(parser)
@@ -64,14 +64,14 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=flags.absolute,
         default=engines.HOOKS_DIR,
-        help=f"folder of the hook files ({engines.HOOKS_DIR})",
+        help=f"directory of the hook files ({engines.HOOKS_DIR})",
     )
     place.add_argument(
         "--engine",
         choices=("podman", "crio"),
         help=f"podman: for podman alone, hook files in {engines.PODMAN_DIR}, precreate among them, "
-        "and a drop-in of containers.conf that has podman read that folder; crio: hook files in "
-        "the folder that crio.conf and crio.conf.d name",
+        "and a drop-in of containers.conf that has podman read that directory; crio: hook files in "
+        "the directory that crio.conf and crio.conf.d name",
     )
     place.add_argument(
         "--bundle",
@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     if stage:
         sys.stdout.buffer.write(hookfile.render(stage, path, chosen, annotations))
         return 0
-    python, paths = launcher.interpreter(), launcher.folders()
+    python, paths = launcher.interpreter(), launcher.directories()
     callers = files_of_callers(args, path, chosen, annotations)
     text = launcher.render(python, paths)
     executable = File(path, text, launcher.MODE, atomicfile.read(path), keep=False)
@@ -184,19 +184,19 @@ def files_of_callers(
     if args.bundle:
         return [bundle(args.bundle, path, chosen)]
     drop_ins = []
-    folder, stages = args.hooks_dir, list(hookfile.STAGES)
+    directory, stages = args.hooks_dir, list(hookfile.STAGES)
     if args.engine == "podman":
         drop_ins = podman_drop_in()
-        folder, stages = engines.PODMAN_DIR, list(hookfile.PODMAN_STAGES)
+        directory, stages = engines.PODMAN_DIR, list(hookfile.PODMAN_STAGES)
     elif args.engine == "crio":
-        folder = engines.crio_folder(hookfile.file_name(stages[0]))
+        directory = engines.crio_directory(hookfile.file_name(stages[0]))
     callers = []
     for stage in stages:
-        name = os.path.join(folder, hookfile.file_name(stage))
+        name = os.path.join(directory, hookfile.file_name(stage))
         data = hookfile.render(stage, path, chosen, annotations)
         callers.append(_own_file(name, data, atomicfile.read(name)))
     refuse_foreign(callers)
-    refuse_bad(folder, callers)
+    refuse_bad(directory, callers)
     return callers + drop_ins
 
 
@@ -209,16 +209,16 @@ def refuse_foreign(callers: list[File]) -> None:
             )
 
 
-def refuse_bad(folder: str, callers: list[File]) -> None:
+def refuse_bad(directory: str, callers: list[File]) -> None:
     """Raise HookError where an engine would refuse one of our files, or does refuse one that is
-    in the folder already: it then starts no container at all, and we would be blamed."""
+    in the directory already: it then starts no container at all, and we would be blamed."""
     engine, known = "podman", [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
-    crio = engines.crio_folders() if engines.has_crio() else []
-    if os.path.realpath(folder) in map(os.path.realpath, crio):
+    crio = engines.crio_directories() if engines.has_crio() else []
+    if os.path.realpath(directory) in map(os.path.realpath, crio):
         engine, known = "CRI-O", list(ocihooks.STAGES)
     judged = {file.path: ocihooks.judge(file.data, known) for file in callers}
-    for name in ocihooks.names(folder):
-        path = os.path.join(folder, name)
+    for name in ocihooks.names(directory):
+        path = os.path.join(directory, name)
         if path not in judged:
             judged[path] = ocihooks.judge_file(path, known)
     for path, judgement in judged.items():
@@ -230,7 +230,7 @@ def refuse_bad(folder: str, callers: list[File]) -> None:
 
 
 def closed_to_others(paths: list[str]) -> str | None:
-    """The first of these files, or of the folders above one, that not everybody may use.
+    """The first of these files, or of the directories above one, that not everybody may use.
 
     podman reads hook files for containers of all users, and starts none whose hook fails.
     """
@@ -245,7 +245,7 @@ def closed_to_others(paths: list[str]) -> str | None:
 
 
 def podman_drop_in() -> list[File]:
-    """What has podman read its own folder, where it does not yet. Raises HookError."""
+    """What has podman read its own directory, where it does not yet. Raises HookError."""
     engines.refuse_crio()
     if not engines.needs_drop_in():
         return []
@@ -278,9 +278,9 @@ def remove(path: str, found: atomicfile.Found) -> None:
         print(printable(f"{path}: removed"))
 
 
-def bundle(folder: str, path: str, chosen: options.Options) -> File:
+def bundle(directory: str, path: str, chosen: options.Options) -> File:
     """The config.json of a bundle, with our hooks in it. Raises HookError."""
-    name = os.path.join(folder, "config.json")
+    name = os.path.join(directory, "config.json")
     found = atomicfile.read(name)
     if found is None:
         raise HookError("there is none, expected a bundle", path=name)

@@ -64,7 +64,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what the command line asks for; 1 if a log cannot be read. Raises HookError."""
-    entries, failures = invocations(state.folder(args), args.id)
+    entries, failures = invocations(state.directory(args), args.id)
     if args.payload:
         sys.stdout.write(payload(entries) + "\n")
     elif args.json:
@@ -75,15 +75,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def invocations(folder: str, wanted: str | None) -> tuple[list[dict[str, Any]], int]:
+def invocations(directory: str, wanted: str | None) -> tuple[list[dict[str, Any]], int]:
     """The invocations for one container, or the last for all, the oldest first; see
     journal.append(). And the number of logs that cannot be read, each with a line on stderr.
     Raises HookError where the wanted one has none."""
     try:
-        names = container_log.names(folder)
+        names = container_log.names(directory)
     except FileNotFoundError:
         names = []
-    paths = [os.path.join(folder, n + container_log.SUFFIX) for n in state.listed(names, wanted)]
+    paths = [os.path.join(directory, n + container_log.SUFFIX) for n in state.listed(names, wanted)]
     if wanted is None:
         paths = sorted(paths, key=_changed)[-MANY:]
     entries = []

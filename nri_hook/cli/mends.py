@@ -20,7 +20,7 @@ MENDS = {
     r"is occupied by|holds the cgroup|is taken by the container|is a scope already": "Somebody "
     "else is there. Have the plugin answer a place for each container, with its id in it.",
     r"is frozen": "Thaw that cgroup, or have the plugin answer another one.",
-    r": not found in ": "Put an executable of the plugin's name into one of these folders, or "
+    r": not found in ": "Put an executable of the plugin's name into one of these directories, or "
     "take its entry out of the configuration.",
     r"may be written by others|belongs to uid": "Look at it: others could have written it. If "
     "it is somebody else's, put a copy that you trust in its place (install -o root -g root -m "

@@ -21,10 +21,10 @@ class Placed:
     not kept.
     """
 
-    def __init__(self, folder: str, name: str, document: dict[str, Any], since: float) -> None:
+    def __init__(self, directory: str, name: str, document: dict[str, Any], since: float) -> None:
         self.since = since
-        self.record = os.path.join(folder, name + record.SUFFIX)
-        self.log = os.path.join(folder, name + container_log.SUFFIX)
+        self.record = os.path.join(directory, name + record.SUFFIX)
+        self.log = os.path.join(directory, name + container_log.SUFFIX)
         self.id: str = document["id"]
         self.runtime: str = document["runtime"]
         self.root: str = document["runtimeRoot"]
@@ -64,14 +64,14 @@ class Placed:
             return {} if procfs.start_time(self.pid) == start else None
 
 
-def load(folder: str, name: str) -> Placed | None:
+def load(directory: str, name: str) -> Placed | None:
     """The container of a record, None where a hook has not written one. Raises HookError; another
     exception where it is no record of ours."""
-    path = os.path.join(folder, name + record.SUFFIX)
+    path = os.path.join(directory, name + record.SUFFIX)
     document = record.read(path)
     if document is None:
         return None
     try:
-        return Placed(folder, name, document, os.stat(path).st_mtime)
+        return Placed(directory, name, document, os.stat(path).st_mtime)
     except FileNotFoundError:  # removed meanwhile
         return None

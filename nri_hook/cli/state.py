@@ -1,4 +1,4 @@
-"""The state folder as commands that only look see it."""
+"""The state directory as commands that only look see it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
-    """The flag that says where the state folder is."""
+    """The flag that says where the state directory is."""
     default = options.Options().state_dir
     parser.add_argument(
-        "--state-dir", default=default, metavar="DIR", help=f"folder of the records ({default})"
+        "--state-dir", default=default, metavar="DIR", help=f"directory of the records ({default})"
     )
 
 
-def folder(args: argparse.Namespace) -> str:
-    """Where the state folder is, or would be; nothing is made. Raises HookError if others than
+def directory(args: argparse.Namespace) -> str:
+    """Where the state directory is, or would be; nothing is made. Raises HookError if others than
     root could have written what is in it."""
     return checked(record.place(options.Options(state_dir=trust.absolute(args.state_dir))))
 
 
 def checked(path: str) -> str:
-    """The same state folder, if root alone (without root: the user too) can have filled it, or it
-    is not there. Raises HookError."""
+    """The same state directory, if root alone (without root: the user too) can have filled it, or
+    it is not there. Raises HookError."""
     try:
-        trust.Folder(path)
+        trust.Directory(path)
     except OSError:  # whoever reads it will see
         pass
     return path

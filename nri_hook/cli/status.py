@@ -45,7 +45,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what the command line asks for; 1 where a record cannot be read. Raises HookError."""
-    found, failures = containers(state.folder(args), args.id)
+    found, failures = containers(state.directory(args), args.id)
     if args.tree:
         from nri_hook.cli import forest
 
@@ -69,18 +69,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def containers(folder: str, wanted: str | None) -> tuple[list[Placed], int]:
+def containers(directory: str, wanted: str | None) -> tuple[list[Placed], int]:
     """The containers that have a record, the latest at the end, and the number of records that
     cannot be read, each with a line on stderr. Raises HookError where the wanted one has none."""
     try:
-        names = record.names(folder)
+        names = record.names(directory)
     except FileNotFoundError:
         names = []
     found = []
     failures = 0
     for name in state.listed(names, wanted):
         try:
-            container = placed.load(folder, name)
+            container = placed.load(directory, name)
         except Exception as error:  # the others are not to blame for what is in this one
             failures += 1
             line = f"nri-hook status: {name}: {state.reason(error)}"

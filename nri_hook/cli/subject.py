@@ -83,14 +83,16 @@ class Subject:
             without.append("pid")
         return {key: value for key, value in document.items() if key not in without}
 
-    def _of_bundle(self, folder: str, pid: int | None, chosen: options.Options) -> dict[str, Any]:
-        path = os.path.join(folder, "config.json")
+    def _of_bundle(
+        self, directory: str, pid: int | None, chosen: options.Options
+    ) -> dict[str, Any]:
+        path = os.path.join(directory, "config.json")
         data = atomicfile.load(path)
         if data is None:
             raise HookError("there is none, expected a bundle", path=path)
-        self.bundle = oci.Bundle(folder, oci.parse_config(data, path))
-        known = _record_of(folder, state.checked(record.place(chosen)))
-        id = known.get("id") or os.path.basename(folder)
+        self.bundle = oci.Bundle(directory, oci.parse_config(data, path))
+        known = _record_of(directory, state.checked(record.place(chosen)))
+        id = known.get("id") or os.path.basename(directory)
         self.pid = pid or known.get("pid") or 0
         membership = {}
         if self.pid > 0:
@@ -118,16 +120,16 @@ class Subject:
         self.request["state"] = state
 
 
-def _record_of(bundle: str, folder: str) -> dict[str, Any]:
-    """The record in the state folder of the container that lives in a bundle, {} where there is
+def _record_of(bundle: str, directory: str) -> dict[str, Any]:
+    """The record in the state directory of the container that lives in a bundle, {} where there is
     none."""
     try:
-        names = record.names(folder)
+        names = record.names(directory)
     except OSError:
         return {}
     for name in names:
         try:
-            found = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
+            found = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
             if found.get("bundle") == bundle and procfs.is_alive(found["pid"], found["start"]):
                 return found
         except (HookError, KeyError, TypeError):  # not a record of ours

@@ -23,10 +23,10 @@ def add_parser(commands: Commands) -> None:
         "uninstall",
         help="take away what install made",
         description="Removes the hook files (with --engine podman those of podman alone and the "
-        "drop-in, with --engine crio those in the folders that CRI-O's configuration names), or "
-        "with --bundle our hooks from the bundle's config.json, and then the launcher: other "
-        "bundles and folders that use the same launcher must be done first. What is not ours is "
-        "kept and named.",
+        "drop-in, with --engine crio those in the directories that CRI-O's configuration names), "
+        "or with --bundle our hooks from the bundle's config.json, and then the launcher: other "
+        "bundles and directories that use the same launcher must be done first. What is not ours "
+        "is kept and named.",
         allow_abbrev=False,
     )
     add_places(parser)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bundle:
         kept = clear_bundle(args.bundle, path)
     elif args.engine == "crio":
-        kept = [line for f in engines.crio_folders() for line in remove_hook_files(f, path)]
+        kept = [line for f in engines.crio_directories() for line in remove_hook_files(f, path)]
     elif args.engine:
         kept = remove_hook_files(engines.PODMAN_DIR, path) + remove_drop_in()
     else:
@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     return 1 if kept else 0
 
 
-def remove_hook_files(folder: str, path: str) -> list[str]:
+def remove_hook_files(directory: str, path: str) -> list[str]:
     """Remove the hook files that call the launcher; a line for each that has to be kept."""
     kept = []
-    for name, found in hook_files(folder):
+    for name, found in hook_files(directory):
         called = _called(found)
         if found and called == path:
             remove(name, found)
@@ -64,12 +64,12 @@ def remove_hook_files(folder: str, path: str) -> list[str]:
     return kept
 
 
-def hook_files(folder: str) -> list[tuple[str, atomicfile.Found | None]]:
+def hook_files(directory: str) -> list[tuple[str, atomicfile.Found | None]]:
     """The path of each file that is named like a hook file of ours, and what is there, None if that
     cannot be read."""
     pattern = f"{hookfile.PREFIX}*{hookfile.SUFFIX}"
     found: list[tuple[str, atomicfile.Found | None]] = []
-    for name in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
+    for name in sorted(glob.glob(os.path.join(glob.escape(directory), pattern))):
         try:
             found.append((name, atomicfile.read(name)))
         except HookError:
@@ -82,9 +82,9 @@ def _called(found: atomicfile.Found | None) -> str | None:
     return hookfile.launcher_of(found.data) if found else None
 
 
-def clear_bundle(folder: str, path: str) -> list[str]:
+def clear_bundle(directory: str, path: str) -> list[str]:
     """Take our hooks out of a config.json; a line for each of another launcher."""
-    name = os.path.join(folder, "config.json")
+    name = os.path.join(directory, "config.json")
     found = atomicfile.read(name)
     if found is None:
         return []
@@ -105,8 +105,8 @@ def remove_launcher(path: str) -> list[str]:
         return []
     if not launcher.is_ours(found.data):
         return [f"{path}: kept, it is no launcher of nri-hook"]
-    for folder in dict.fromkeys([*engines.FOLDERS, *engines.crio_folders()]):
-        for name, other in hook_files(folder):
+    for directory in dict.fromkeys([*engines.DIRECTORIES, *engines.crio_directories()]):
+        for name, other in hook_files(directory):
             if _called(other) == path:
                 return [f"{path}: kept, {name} calls it"]
     remove(path, found)

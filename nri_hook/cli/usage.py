@@ -59,9 +59,9 @@ class Cgroups:
         """The pids in it, and in those below it."""
         found: set[int] = set()
         for hierarchy in self.mounted.values():
-            folder = _folder(hierarchy, cgroup)
+            directory = _directory(hierarchy, cgroup)
             try:
-                for here in nested.walk(folder) if folder else ():
+                for here in nested.walk(directory) if directory else ():
                     found.update(_members(here))
             except OSError:  # it has gone
                 pass
@@ -81,10 +81,10 @@ class Cgroups:
 
     def _read(self, controller: str, cgroup: str, file: str) -> str | None:
         for name, hierarchy in self.mounted.items():
-            folder = _folder(hierarchy, cgroup)
-            if controller in name.split(",") and folder:
+            directory = _directory(hierarchy, cgroup)
+            if controller in name.split(",") and directory:
                 try:
-                    return controlfile.read(f"{folder}/{file}")
+                    return controlfile.read(f"{directory}/{file}")
                 except OSError:
                     pass
         return None
@@ -121,17 +121,17 @@ def size(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
 
 
-def _members(folder: int) -> list[int]:
+def _members(directory: int) -> list[int]:
     """The pids in an open cgroup, but not in those below it."""
     try:
-        return list(map(int, controlfile.read("cgroup.procs", folder).split()))
+        return list(map(int, controlfile.read("cgroup.procs", directory).split()))
     except OSError:  # it has gone, or is one of threads
         return []
 
 
-def _folder(hierarchy: Hierarchy, cgroup: str) -> str:
-    """The folder of a cgroup, "" where this hierarchy does not show one."""
+def _directory(hierarchy: Hierarchy, cgroup: str) -> str:
+    """The directory of a cgroup, "" where this hierarchy does not show one."""
     if not hierarchy.reaches(cgroup):
         return ""
-    folder = hierarchy.folder(cgroup)
-    return folder if os.path.isdir(folder) else ""
+    directory = hierarchy.directory(cgroup)
+    return directory if os.path.isdir(directory) else ""

@@ -62,15 +62,15 @@ def of_bundle(config: hookfile.BundleConfig, path: str, trusted: bool) -> list[C
 
 def command(calls: list[Call], bundle: str = "") -> str:
     """The command that makes these hooks anew, with the flags of the first that can be read, and
-    that no stranger has written. bundle: its folder, if they are of one."""
+    that no stranger has written. bundle: its directory, if they are of one."""
     words = [hookfile.NAME, "install"]
-    folders = {os.path.dirname(call.where) for call in calls}
+    directories = {os.path.dirname(call.where) for call in calls}
     if bundle:
         words += ["--bundle", bundle]
-    elif engines.PODMAN_DIR in folders:
+    elif engines.PODMAN_DIR in directories:
         words += ["--engine", "podman"]
-    elif engines.HOOKS_DIR not in folders and len(folders) == 1:
-        words += ["--hooks-dir", *folders]
+    elif engines.HOOKS_DIR not in directories and len(directories) == 1:
+        words += ["--hooks-dir", *directories]
     known = [call for call in calls if call.trusted]
     path = known[0].launcher if known else launcher.DEFAULT
     if path != launcher.DEFAULT:

@@ -22,15 +22,15 @@ MORE = 5
 
 
 class Chain:
-    """A chain as the hook would load it. folders: of plugins. entries: none where the configuration
-    cannot be read; files: of plugins that can be run, both once check() has run."""
+    """A chain as the hook would load it. directories: of plugins. entries: none where the
+    configuration cannot be read; files: of plugins that can be run, both once check() has run."""
 
     def __init__(self, chosen: Options, package: str) -> None:
-        """package: the folder of the nri_hook that the launcher runs, "" for our own."""
+        """package: the directory of the nri_hook that the launcher runs, "" for our own."""
         self.options = chosen
-        self.folders = chosen.plugin_path()
+        self.directories = chosen.plugin_path()
         if package:
-            self.folders[-1] = os.path.join(package, "plugins")
+            self.directories[-1] = os.path.join(package, "plugins")
         self.entries: list[host_config.Entry] = []
         self.files: list[str] = []
 
@@ -41,25 +41,26 @@ class Chain:
             yield self._plugin(type)
 
     def _configuration(self) -> Iterator[Finding]:
-        folder = self.options.conf_dir
+        directory = self.options.conf_dir
         try:
-            paths = host_config.paths(folder)
+            paths = host_config.paths(directory)
         except HookError as error:
-            yield Finding(FAIL, "configuration", str(error), f"ls -ld {shlex.quote(folder)}")
+            yield Finding(FAIL, "configuration", str(error), f"ls -ld {shlex.quote(directory)}")
             return
         if not paths:
-            what = f"neither {folder}/resource.d/*.conf nor {folder}/conf.json: no plugin is called"
+            places = f"neither {directory}/resource.d/*.conf nor {directory}/conf.json"
+            what = f"{places}: no plugin is called"
             line = '{"version": "0.1", "plugins": [{"type": "NAME"}]}'
-            yield Finding(WARN, "configuration", what, f"write {line} into {folder}/conf.json")
+            yield Finding(WARN, "configuration", what, f"write {line} into {directory}/conf.json")
         wrong = 0
         for path in paths:
-            for finding in _file(path, self.folders):
+            for finding in _file(path, self.directories):
                 wrong += finding.level == FAIL
                 yield finding
         if wrong:
             return
         try:
-            self.entries = host_config.load(folder)
+            self.entries = host_config.load(directory)
         except HookError as error:
             mend = f"nri-hook validate {shlex.quote(error.path)}"
             yield Finding(FAIL, "configuration", str(error), mend)
@@ -81,7 +82,7 @@ class Chain:
 
     def _plugin(self, type: str) -> Finding:
         try:
-            found = plugin.find(type, self.folders)
+            found = plugin.find(type, self.directories)
         except HookError as error:
             return Finding(FAIL, "plugin", str(error), self._mend(type, error.path))
         self.files.append(found.path)
@@ -90,7 +91,7 @@ class Chain:
 
     def _mend(self, type: str, path: str) -> str:
         if not path:
-            first = shlex.quote(os.path.join(self.folders[0], type))
+            first = shlex.quote(os.path.join(self.directories[0], type))
             entry = f'take {{"type": "{type}"}} out of {self.options.conf_dir}'
             return f"install -m 0755 FILE {first}, or {entry}"
         if owners.judge(path):
@@ -164,7 +165,7 @@ def below_crio(calls: list[Call], install: str) -> Iterator[Finding]:
             yield Finding(FAIL, "timeouts", what, mend)
 
 
-def _file(path: str, folders: list[str]) -> Iterator[Finding]:
+def _file(path: str, directories: list[str]) -> Iterator[Finding]:
     """What is wrong with one file of the configuration. A stranger's, which the hook does not read,
     is not looked into: it may have any number of errors."""
     unsafe = owners.judge(path)
@@ -176,7 +177,7 @@ def _file(path: str, folders: list[str]) -> Iterator[Finding]:
         data = atomicfile.load(path, host_config.MAX_SIZE)
         if data is None:
             return  # it has gone meanwhile
-        checked = documents.check(path, data, documents.CONFIGURATION, folders)
+        checked = documents.check(path, data, documents.CONFIGURATION, directories)
     except HookError as error:
         yield Finding(FAIL, "configuration", str(error), mend)
         return

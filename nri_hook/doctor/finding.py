@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 def removal(path: str) -> str:
     """The command that removes what is there."""
     try:
-        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
-        is_folder = False
-    return f"{'rm -r' if is_folder else 'rm'} {shlex.quote(path)}"
+        is_directory = False
+    return f"{'rm -r' if is_directory else 'rm'} {shlex.quote(path)}"

@@ -20,8 +20,8 @@ PACKAGE_FILE = "/nri_hook/__init__.py"
 
 
 class Launcher:
-    """One launcher. install: the command that writes it anew. package: the folder of the nri_hook
-    that it runs, "" where nobody can say, once check() has run."""
+    """One launcher. install: the command that writes it anew. package: the directory of the
+    nri_hook that it runs, "" where nobody can say, once check() has run."""
 
     def __init__(self, path: str, install: str) -> None:
         self.path = path
@@ -57,13 +57,13 @@ class Launcher:
             yield Finding(WARN, CHECK, what)
             return
         try:
-            python, folders = launcher.read(data)
+            python, directories = launcher.read(data)
         except HookError as error:
             yield Finding(FAIL, CHECK, f"{self.path}: {error}", self.install)
             return
-        yield from self._interpreter(python, folders)
+        yield from self._interpreter(python, directories)
 
-    def _interpreter(self, python: str, folders: list[str]) -> Iterator[Finding]:
+    def _interpreter(self, python: str, directories: list[str]) -> Iterator[Finding]:
         if not os.access(python, os.X_OK):
             what = "cannot be executed" if os.path.exists(python) else "is gone"
             yield Finding(
@@ -74,13 +74,13 @@ class Launcher:
             )
             return
         unsafe = owners.judge(python)
-        for folder in (*launcher.libraries(python), *folders):
-            unsafe = unsafe or owners.judge_folder(folder)
+        for directory in (*launcher.libraries(python), *directories):
+            unsafe = unsafe or owners.judge_directory(directory)
         if unsafe:
             yield _finding(unsafe, f"{python} is not run")
             return
         try:
-            loaded = launcher.verify(python, folders)
+            loaded = launcher.verify(python, directories)
         except HookError as error:
             yield Finding(FAIL, CHECK, f"{self.path}: {error}", self.install)
             return

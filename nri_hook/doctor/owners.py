@@ -37,10 +37,10 @@ def judge(path: str) -> Unsafe | None:
     return None
 
 
-def judge_folder(path: str) -> Unsafe | None:
+def judge_directory(path: str) -> Unsafe | None:
     """The same for a directory of sys.path, with all that can be imported from it."""
     try:
-        _check_importable(trust.Folder(path))
+        _check_importable(trust.Directory(path))
     except HookError as error:
         return _unsafe(error)
     except OSError:
@@ -48,25 +48,25 @@ def judge_folder(path: str) -> Unsafe | None:
     return None
 
 
-def _check_importable(top: trust.Folder) -> None:
+def _check_importable(top: trust.Directory) -> None:
     """Raise HookError unless only root can have written the modules in it, and all that is in the
     packages in it."""
     waiting, known = [top], set()
     while waiting:
-        folder = waiting.pop()
-        known.add(folder.path)
-        with os.scandir(folder.path) as entries:
+        directory = waiting.pop()
+        known.add(directory.path)
+        with os.scandir(directory.path) as entries:
             names = [(e.name, e.is_dir(), e.is_symlink()) for e in entries]
-        for name, is_folder, is_link in names:
-            if folder is top and not name.partition(".")[0].isidentifier():
+        for name, is_directory, is_link in names:
+            if directory is top and not name.partition(".")[0].isidentifier():
                 continue
-            if not is_folder:
+            if not is_directory:
                 with contextlib.suppress(FileNotFoundError):
-                    os.close(folder.open_file(name))
+                    os.close(directory.open_file(name))
                 continue
-            path = os.path.realpath(os.path.join(folder.path, name))
+            path = os.path.realpath(os.path.join(directory.path, name))
             if path not in known:
-                waiting.append(trust.Folder(path) if is_link else folder.inner(name))
+                waiting.append(trust.Directory(path) if is_link else directory.inner(name))
 
 
 def mend(path: str) -> str:
@@ -115,13 +115,13 @@ def _is_open(place: str, path: str) -> bool:
         return False
     if stat.S_ISLNK(mode) or not mode & 0o022:
         return False
-    # In a sticky folder others may at least not replace what is root's, below a folder.
+    # In a sticky directory others may at least not replace what is root's, below a directory.
     is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
     return not is_sticky or place == os.path.dirname(path)
 
 
 def _places(path: str) -> list[str]:
-    """The file, where it really is, and all folders above either, from the top on."""
+    """The file, where it really is, and all directories above either, from the top on."""
     found = set()
     for place in (path, os.path.realpath(path)):
         while place not in found:

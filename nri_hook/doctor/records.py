@@ -1,4 +1,4 @@
-"""The state folder and its records: what is left of containers that are gone, who has moved."""
+"""The state directory and its records: what is left of containers that are gone, who has moved."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ WORDS = {
 
 
 def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> Iterator[Finding]:
-    """The folder, then its records. what_to_do: gc's, of a record and its path."""
-    folder = record.place(chosen)
-    mend = _unusable(folder)
+    """The directory, then its records. what_to_do: gc's, of a record and its path."""
+    directory = record.place(chosen)
+    mend = _unusable(directory)
     if mend:
         yield Finding(FAIL, "records", f"{mend[0]}, so no container is moved", mend[1])
         return
-    if not os.path.isdir(folder):
-        yield Finding(OK, "records", f"{folder}: not there yet")
+    if not os.path.isdir(directory):
+        yield Finding(OK, "records", f"{directory}: not there yet")
         return
     try:
-        trust.Folder(folder)
-        names = record.names(folder)
+        trust.Directory(directory)
+        names = record.names(directory)
     except HookError as error:
-        yield Finding(FAIL, "records", str(error), owners.mend(folder))
+        yield Finding(FAIL, "records", str(error), owners.mend(directory))
         return
     except OSError as error:
-        yield Finding(FAIL, "records", f"{folder}: {error.strerror}", "run this command as root")
+        yield Finding(FAIL, "records", f"{directory}: {error.strerror}", "run this command as root")
         return
-    flag = "" if folder == record.place(Options()) else f" --state-dir {shlex.quote(folder)}"
+    flag = "" if directory == record.place(Options()) else f" --state-dir {shlex.quote(directory)}"
     stale: dict[str, list[str]] = {}
     kept = 0
     for name in names:
-        path = os.path.join(folder, name + record.SUFFIX)
+        path = os.path.join(directory, name + record.SUFFIX)
         try:
-            if _is_locked(os.path.join(folder, name + record.LOCK)):
+            if _is_locked(os.path.join(directory, name + record.LOCK)):
                 continue
             document = record.read(path) or {}
             todo = what_to_do(document, path)
@@ -75,17 +75,17 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
     for todo, found in stale.items():
         named = ", ".join(found[:NAMED]) + (", ..." if len(found) > NAMED else "")
         count = f"{len(found)} record" + "s" * (len(found) > 1)
-        what = f"{folder}: {count} {WORDS[todo]}: {named}"
+        what = f"{directory}: {count} {WORDS[todo]}: {named}"
         yield Finding(WARN, "records", what, f"nri-hook gc{flag}")
-    yield Finding(OK, "records", f"{folder}: {kept} of containers that are there")
-    yield from _odd(folder)
+    yield Finding(OK, "records", f"{directory}: {kept} of containers that are there")
+    yield from _odd(directory)
 
 
-def _odd(folder: str) -> Iterator[Finding]:
+def _odd(directory: str) -> Iterator[Finding]:
     """What lies in the place of a file of ours other than a record, and cannot be one."""
     endings = (record.LOCK, record.NEW, container_log.SUFFIX, container_log.CUT)
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
         if name.endswith(endings) and not _is_file(path):
             yield Finding(FAIL, "records", f"{path}: expected a regular file", removal(path))
 
@@ -112,41 +112,41 @@ def _is_locked(path: str) -> bool:
     return False
 
 
-def _unusable(folder: str) -> tuple[str, str] | None:
+def _unusable(directory: str) -> tuple[str, str] | None:
     """(why no record can be kept there, the mend), None where one can."""
-    quoted = shlex.quote(folder)
-    if not os.path.lexists(folder):
-        above = os.path.dirname(folder)
+    quoted = shlex.quote(directory)
+    if not os.path.lexists(directory):
+        above = os.path.dirname(directory)
         while not os.path.exists(above):
             above = os.path.dirname(above)
         if os.access(above, os.W_OK):
             return None
-        return f"{folder}: cannot be made, {above} cannot be written", _writable(above)
-    if not os.path.isdir(folder):
-        return f"{folder}: is no folder", removal(folder)
-    status = os.stat(folder)
+        return f"{directory}: cannot be made, {above} cannot be written", _writable(above)
+    if not os.path.isdir(directory):
+        return f"{directory}: is no directory", removal(directory)
+    status = os.stat(directory)
     # Records of others would have gc kill, call and remove what they name.
-    aside = f"look at what is in it, then mv {quoted} {shlex.quote(folder + '.off')}"
+    aside = f"look at what is in it, then mv {quoted} {shlex.quote(directory + '.off')}"
     if status.st_uid != os.geteuid():
-        return f"{folder}: belongs to uid {status.st_uid}, expected {os.geteuid()}", aside
+        return f"{directory}: belongs to uid {status.st_uid}, expected {os.geteuid()}", aside
     if status.st_mode & 0o077:
-        what = f"{folder}: is open to others (mode {status.st_mode & 0o7777:04o}), expected 0700"
+        what = f"{directory}: is open to others (mode {status.st_mode & 0o7777:04o}), expected 0700"
         return what, aside if status.st_mode & 0o022 else f"chmod 0700 {quoted}"
-    if not os.access(folder, os.W_OK):
-        return f"{folder}: cannot be written", _writable(folder)
+    if not os.access(directory, os.W_OK):
+        return f"{directory}: cannot be written", _writable(directory)
     return None
 
 
-def _writable(folder: str) -> str:
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return f"mount -o remount,rw $(findmnt -no TARGET -T {shlex.quote(folder)})"
-    return f"chmod u+w {shlex.quote(folder)}"
+def _writable(directory: str) -> str:
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return f"mount -o remount,rw $(findmnt -no TARGET -T {shlex.quote(directory)})"
+    return f"chmod u+w {shlex.quote(directory)}"
 
 
 def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] | None:
     """(what is wrong with one container, what to do), None if nothing is, or gc takes care of it.
 
-    todo: gc's. flag: of gc, for this folder.
+    todo: gc's. flag: of gc, for this directory.
     """
     if todo == "keep":
         return _drift(document)
@@ -159,10 +159,10 @@ def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] 
         return what, f"kill {pid}; nri-hook gc{flag}"
     if todo == "finish":
         for placed in document.get("placements", []):
-            folder, occupant = old_cgroups.occupied(placed)
-            if folder:
-                what = f"{folder}, which its container was moved out of, is in use: {occupant}"
-                return what, f"cat {shlex.quote(folder + '/cgroup.procs')}"
+            directory, occupant = old_cgroups.occupied(placed)
+            if directory:
+                what = f"{directory}, which its container was moved out of, is in use: {occupant}"
+                return what, f"cat {shlex.quote(directory + '/cgroup.procs')}"
     return None
 
 
@@ -184,7 +184,7 @@ def _drift(document: dict[str, Any]) -> tuple[str, str] | None:
         return None
     name, path = next(iter(moved.items()))
     mounted = hierarchies.mounted({name: path}).get(name)
-    folder = mounted.folder(path) if mounted else path
+    directory = mounted.directory(path) if mounted else path
     others = f", and so in {len(moved) - 1} more" if len(moved) > 1 else ""
     what = f"moved on by somebody else: in {now[name]}, expected {path} ({name or 'v2'}){others}"
-    return what, f"echo {document['pid']} >{shlex.quote(folder + '/cgroup.procs')}"
+    return what, f"echo {document['pid']} >{shlex.quote(directory + '/cgroup.procs')}"

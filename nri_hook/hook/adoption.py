@@ -33,14 +33,14 @@ def adopt(book: "Record", report: "Report") -> str:
     placed = document["placements"][-1]
     path = runtimes.record_of(document)
     if path is None:
-        folder = os.path.join(document["runtimeRoot"], document["id"])
-        raise HookError("the runtime's record is not there", path=folder)
+        directory = os.path.join(document["runtimeRoot"], document["id"])
+        raise HookError("the runtime's record is not there", path=directory)
     elsewhere = _elsewhere(document["pid"], document["start"], placed)
     if elsewhere:
         _leave(book, elsewhere, report)
         return "left"
     if "unit" not in placed and "old" not in placed:  # moved by version 0.1.0
-        placed["old"] = _mark_old(document, placed, book.folder)
+        placed["old"] = _mark_old(document, placed, book.directory)
     correct = _correct_runc if document["runtime"] == "runc" else _correct_crun
     _rewrite(path, lambda found: correct(found, placed))
     try:
@@ -51,7 +51,7 @@ def adopt(book: "Record", report: "Report") -> str:
         book.save(dict(document, outcome="adopted"))
         forget(placed)
     # createRuntime has done it, unless systemd was late or the hook was killed.
-    report.notes += map(str, old_cgroups.make_anew(placed, document["pid"], book.folder))
+    report.notes += map(str, old_cgroups.make_anew(placed, document["pid"], book.directory))
     return "adopted"
 
 
@@ -89,10 +89,10 @@ def _elsewhere(pid: int, start: int, placed: "dict[str, Any]") -> "dict[str, str
 def _mark_old(document: "dict[str, Any]", placed: "dict[str, Any]", guard: str) -> "list[str]":
     """Mark the old cgroups as a move does; those that are there."""
     marked = []
-    for folder, _ in placed["moves"]:
+    for directory, _ in placed["moves"]:
         try:
-            old_cgroups.mark(folder, placed["claim"], document["pid"], document["start"], guard)
-            marked.append(folder)
+            old_cgroups.mark(directory, placed["claim"], document["pid"], document["start"], guard)
+            marked.append(directory)
         except FileNotFoundError:
             pass
     return marked
@@ -118,7 +118,7 @@ def _leave(book: "Record", elsewhere: "dict[str, str]", report: "Report") -> Non
 
 
 def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
-    """runc, libcontainer State: cgroup_paths is subsystem -> folder; under systemd its manager
+    """runc, libcontainer State: cgroup_paths is subsystem -> directory; under systemd its manager
     makes the unit's name from config.cgroups."""
     moves = dict(placed["moves"])
     paths = state["cgroup_paths"]
@@ -172,8 +172,8 @@ def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
         atomicfile.write(path, strictjson.dumps(document), found.mode, found)
 
 
-def _remove_old(folder: str) -> None:
+def _remove_old(directory: str) -> None:
     try:
-        os.rmdir(folder)
+        os.rmdir(directory)
     except OSError:  # systemd has removed it already, or somebody uses it
         pass

@@ -51,12 +51,12 @@ class Chain:
     def __init__(
         self,
         entries: "list[Entry]",
-        folders: "list[str]",
+        directories: "list[str]",
         meanwhile: "Optional[spawn.Meanwhile]" = None,
     ) -> None:
         self.entries = entries
         self.meanwhile = meanwhile
-        self.folders = plugin.Folders(folders)
+        self.directories = plugin.Directories(directories)
         self.calls: "list[Call]" = []
         self.notes: "list[str]" = []
         self.called: "list[int]" = []
@@ -113,7 +113,7 @@ class Chain:
     ) -> "dict[str, Any]":
         """Call one plugin; its checked answer. Raises HookError."""
         entry = self.entries[index]
-        found = self.folders.find(entry.type)
+        found = self.directories.find(entry.type)
         now = time.monotonic()
         if now >= deadline:
             raise HookError("no time is left for it", plugin=entry.type)

@@ -36,7 +36,7 @@ class Container:
         self.bundle = oci.load_bundle(state, self.caller.root)
         self.membership = hierarchies.membership(state.pid)
         self.cgroups_path = self.bundle.cgroups_path or self._default_path()
-        self._root = os.path.join(self.bundle.folder, state.root or self.bundle.rootfs)
+        self._root = os.path.join(self.bundle.directory, state.root or self.bundle.rootfs)
         try:
             is_path = b"\0" not in os.fsencode(self._root)
         except ValueError:  # half a surrogate pair in it
@@ -77,7 +77,7 @@ class Container:
             "runtime": self.caller.name,
             "runtimeRoot": self.caller.root,
             "creator": {"pid": self.caller.pid, "start": procfs.start_time(self.caller.pid)},
-            "bundle": self.bundle.folder if self.bundle.folder == self.told_bundle else "",
+            "bundle": self.bundle.directory if self.bundle.directory == self.told_bundle else "",
             "pid": self.init.pid,
             "start": self.init.start,
             "privatePids": self.bundle.has_own("pid"),

@@ -40,11 +40,11 @@ def append(report: "Report") -> None:
     signal N, null where it was killed by us), answer, stderr. After a failed create, payload: the
     last one sent, as text; or payloadBytes where it is too large.
     """
-    folder, name = report.record
+    directory, name = report.record
     if not name or not report.outcome:
         return
     line = _line(report)
-    path = os.path.join(folder, name + SUFFIX)
+    path = os.path.join(directory, name + SUFFIX)
     fd = strictjson.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         size = os.fstat(fd).st_size
@@ -53,12 +53,14 @@ def append(report: "Report") -> None:
             return
     finally:
         os.close(fd)
-    _rewrite(path, os.path.join(folder, name + CUT), line)
+    _rewrite(path, os.path.join(directory, name + CUT), line)
 
 
-def names(folder: str) -> "list[str]":
+def names(directory: str) -> "list[str]":
     """The names of the records that there are logs of, or were. Raises OSError."""
-    stems = {e[: -len(end)] for e in os.listdir(folder) for end in (SUFFIX, CUT) if e.endswith(end)}
+    stems = {
+        e[: -len(end)] for e in os.listdir(directory) for end in (SUFFIX, CUT) if e.endswith(end)
+    }
     return sorted(stems)
 
 

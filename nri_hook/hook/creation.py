@@ -147,7 +147,7 @@ class Creation:
                 self.container.identity(),
                 version=record.VERSION,
                 entries=[entry.document for entry in self.chain.entries],
-                folders=self.chain.folders.paths,
+                folders=self.chain.directories.paths,
                 request=self.request,
                 origin=self.origin,
                 **changes,

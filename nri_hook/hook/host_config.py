@@ -34,21 +34,21 @@ class Entry:
         self.must_place = document.get("onLeft") == "fail"
 
 
-def load(folder: str) -> "list[Entry]":
-    """The entries of FOLDER/resource.d/*.conf in lexical order, else of FOLDER/conf.json.
+def load(directory: str) -> "list[Entry]":
+    """The entries of DIRECTORY/resource.d/*.conf in lexical order, else of DIRECTORY/conf.json.
 
     The first is the place of NRI 0.1's README, the second that of its Go client. None of them
     there: no entries. Raises HookError.
     """
     entries: "list[Entry]" = []
-    for path in paths(folder):
+    for path in paths(directory):
         entries += _entries(path)
     return entries
 
 
-def paths(folder: str) -> "list[str]":
+def paths(directory: str) -> "list[str]":
     """The files that load() reads, in order. Raises HookError."""
-    drop_ins = os.path.join(folder, "resource.d")
+    drop_ins = os.path.join(directory, "resource.d")
     try:
         names = [n for n in os.listdir(drop_ins) if n.endswith(".conf") and n[0] != "."]
     except (FileNotFoundError, NotADirectoryError):
@@ -57,7 +57,7 @@ def paths(folder: str) -> "list[str]":
         raise HookError(error.strerror or "cannot be read", path=drop_ins) from None
     if names:
         return [os.path.join(drop_ins, name) for name in sorted(names)]
-    single = os.path.join(folder, "conf.json")
+    single = os.path.join(directory, "conf.json")
     return [single] if os.path.lexists(single) else []
 
 

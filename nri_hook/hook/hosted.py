@@ -30,13 +30,13 @@ CACHE = "__pycache__"
 
 def start(
     path: str,
-    folder: "Optional[trust.Folder]",
+    directory: "Optional[trust.Directory]",
     given: "Optional[tuple[bytes, dict[str, Any]]]",
     fds: "tuple[int, int, int]",
 ) -> int:
     """Start the Python plugin at `path` with these descriptors as 0, 1 and 2; its pid.
 
-    folder: the one that it lies in, where compiled code beside it can be trusted. given: the
+    directory: the one that it lies in, where compiled code beside it can be trusted. given: the
     payload on its stdin and what it says, where that is known. Raises HookError.
     """
     # All that can be is done on this side: in the child the first touch of a page is a fault.
@@ -44,7 +44,7 @@ def start(
     removed, added = spawn.environment_changes()
     changed = [signal for signal in SIGNALS if _signal.getsignal(signal) not in USUAL]
     try:
-        code, streams = _compiled(path, folder), _streams()
+        code, streams = _compiled(path, directory), _streams()
         pid = os.fork()
     except OSError as error:
         raise HookError(f"cannot be run: {error.strerror}", path=path) from None
@@ -54,7 +54,7 @@ def start(
             _settle(fds, end, removed, added, changed)
             _take(streams)
             skel.given = given
-            status = _run(path, folder, code)
+            status = _run(path, directory, code)
         finally:  # whatever it raises, nothing of the hook itself may go on here
             os._exit(status)
     return pid
@@ -115,7 +115,7 @@ def _take(streams: "tuple[TextIO, TextIO, TextIO]") -> None:
     sys.stdin, sys.stdout, sys.stderr = streams
 
 
-def _run(path: str, folder: "Optional[trust.Folder]", code: "Optional[CodeType]") -> int:
+def _run(path: str, directory: "Optional[trust.Directory]", code: "Optional[CodeType]") -> int:
     """Run the file as an interpreter runs a script; the exit status. code: of it, if that was
     compiled already."""
     main = type(sys)("__main__")
@@ -123,7 +123,7 @@ def _run(path: str, folder: "Optional[trust.Folder]", code: "Optional[CodeType]"
     sys.modules["__main__"] = main
     sys.argv = [path, "invoke"]
     try:
-        exec(code or _compile(path, folder), main.__dict__)
+        exec(code or _compile(path, directory), main.__dict__)
         status = 0
     except SystemExit as error:
         status = _status(error.code)
@@ -159,36 +159,36 @@ def _end(status: int) -> int:
     return status
 
 
-def _compile(path: str, folder: "Optional[trust.Folder]") -> "CodeType":
+def _compile(path: str, directory: "Optional[trust.Directory]") -> "CodeType":
     """The plugin compiled here, where what is wrong with it is said on its own stderr; for the
     next time it is kept where Python keeps such, if that is possible."""
     with open(path, "rb") as file:
         source = os.fstat(file.fileno())
         text = file.read()
     code: "CodeType" = compile(text, path, "exec", dont_inherit=True, optimize=0)
-    if folder and not os.path.islink(path):
+    if directory and not os.path.islink(path):
         try:
-            os.mkdir(f"{folder.path}/{CACHE}", 0o755)
+            os.mkdir(f"{directory.path}/{CACHE}", 0o755)
         except OSError:  # it is there, or cannot be
             pass
         try:
-            fastimport.write(code, source, folder.inner(CACHE).path, _cached(path))
+            fastimport.write(code, source, directory.inner(CACHE).path, _cached(path))
         except (HookError, OSError):  # a read-only file system, say
             pass
     return code
 
 
-def _compiled(path: str, folder: "Optional[trust.Folder]") -> "Optional[CodeType]":
+def _compiled(path: str, directory: "Optional[trust.Directory]") -> "Optional[CodeType]":
     """The plugin from the file that Python keeps beside it, if that is of this source.
 
     Its time and size are not enough: unlike a module, a plugin may be a link that leads elsewhere
     now, or be replaced by a file of the same time. So the compiled one must be the younger one.
     """
-    if folder is None:
+    if directory is None:
         return None
     try:
         source = os.lstat(path)
-        fd = folder.inner(CACHE).open_file(_cached(path))
+        fd = directory.inner(CACHE).open_file(_cached(path))
     except (HookError, OSError):  # none, or one that others could have written
         return None
     if stat.S_ISLNK(source.st_mode) or os.fstat(fd).st_mtime_ns <= source.st_ctime_ns:

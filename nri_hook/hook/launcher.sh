@@ -120,7 +120,7 @@ gc.disable()
 # crun calls hooks with umask 0: a __pycache__ made here would be open to everybody.
 sys.dont_write_bytecode = True
 sys.path += [
-@FOLDERS@
+@DIRECTORIES@
 ]
 
 from nri_hook import fastimport

@@ -62,10 +62,10 @@ class Step:
             os.close(fd)
 
 
-def make_room(folder: str) -> None:
+def make_room(directory: str) -> None:
     """Make the logs in a state directory fit, as far as that is possible."""
     try:
-        for step in steps(folder):
+        for step in steps(directory):
             try:
                 step.take()
             except OSError:  # another hook does the same
@@ -74,10 +74,10 @@ def make_room(folder: str) -> None:
         pass
 
 
-def steps(folder: str) -> "Iterator[Step]":
+def steps(directory: str) -> "Iterator[Step]":
     """What has to be done so that the logs fit, in this order. Raises OSError."""
-    found = _logs(folder)
-    limit = _limit(folder)
+    found = _logs(directory)
+    limit = _limit(directory)
     size = sum(log.size for log in found)
     if size <= limit:
         return
@@ -105,10 +105,10 @@ def steps(folder: str) -> "Iterator[Step]":
                 log.size = rest
 
 
-def _logs(folder: str) -> "list[Log]":
+def _logs(directory: str) -> "list[Log]":
     """All logs, the oldest first."""
     found = []
-    with os.scandir(folder) as listing:
+    with os.scandir(directory) as listing:
         entries = [entry for entry in listing if entry.is_file(follow_symlinks=False)]
     names = {entry.name for entry in entries}
     for entry in entries:
@@ -122,8 +122,8 @@ def _logs(folder: str) -> "list[Log]":
     return sorted(found, key=lambda log: log.changed)
 
 
-def _limit(folder: str) -> float:
-    status = os.statvfs(folder)
+def _limit(directory: str) -> float:
+    status = os.statvfs(directory)
     part = status.f_blocks * status.f_frsize * MAX_PART
     return min(MAX_SIZE, part or MAX_SIZE)  # a filesystem may have no size
 

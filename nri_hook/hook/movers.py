@@ -42,7 +42,7 @@ class LiveMove:
             container.cgroups_path,
             path,
             book.name,
-            book.folder,
+            book.directory,
             leave_parent,
             delegated=container.delegated(),
         )
@@ -97,7 +97,7 @@ class NativePlacement:
         parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
         self.made = [parents.document(creation.book.name)]
         creation.save()
-        move.make_parents(parents, creation.book.name, creation.book.folder)
+        move.make_parents(parents, creation.book.name, creation.book.directory)
         parents.is_marked = True
         self.made = [parents.document(creation.book.name)]
         self.draft.rewrite(path)

@@ -61,15 +61,15 @@ def _state_well_formed(document: "Any") -> bool:
 class Bundle:
     """The parts of config.json (runtime-spec, config.md and config-linux.md) that we read.
 
-    folder: where it lies. rootfs: root.path. cgroups_path: linux.cgroupsPath. Both are "" where
+    directory: where it lies. rootfs: root.path. cgroups_path: linux.cgroupsPath. Both are "" where
     there is none. resources: linux.resources. namespaces: type -> path, "" for one that the
     runtime makes.
     """
 
-    def __init__(self, folder: str, document: "dict[str, Any]") -> None:
+    def __init__(self, directory: str, document: "dict[str, Any]") -> None:
         linux = document["linux"]
         self.document = document
-        self.folder = folder
+        self.directory = directory
         self.rootfs: str = (document.get("root") or {}).get("path") or ""
         self.annotations = strictjson.strings(document.get("annotations"))
         self.cgroups_path: str = linux.get("cgroupsPath") or ""
@@ -173,10 +173,10 @@ def load_bundle(state: State, runtime_root: str) -> Bundle:
     document = read_config(first)
     if document is not None:
         return Bundle(state.bundle, document)
-    for folder in (os.path.join(runtime_root, state.id), *stored_bundles(state.id)):
-        document = read_config(os.path.join(folder, "config.json"))
+    for directory in (os.path.join(runtime_root, state.id), *stored_bundles(state.id)):
+        document = read_config(os.path.join(directory, "config.json"))
         if document is not None:
-            return Bundle(folder, document)
+            return Bundle(directory, document)
     raise HookError("there is no config.json in the bundle", path=first)
 
 

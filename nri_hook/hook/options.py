@@ -14,8 +14,8 @@ VALUES = ("--conf-dir", "--plugin-dir", "--state-dir", "--timeout")
 class Options:
     """Where things lie, and how long the chain may take.
 
-    conf_dir: folder of resource.d/*.conf or conf.json. plugin_dirs: searched in order.
-    state_dir: folder of the records. timeout: seconds for the whole chain.
+    conf_dir: directory of resource.d/*.conf or conf.json. plugin_dirs: searched in order.
+    state_dir: directory of the records. timeout: seconds for the whole chain.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Options:
         if self.conf_dir != default.conf_dir:
             flags += ["--conf-dir", self.conf_dir]
         if self.plugin_dirs != default.plugin_dirs:
-            for folder in self.plugin_dirs:
-                flags += ["--plugin-dir", folder]
+            for directory in self.plugin_dirs:
+                flags += ["--plugin-dir", directory]
         if self.state_dir != default.state_dir:
             flags += ["--state-dir", self.state_dir]
         if self.timeout != default.timeout:
@@ -69,11 +69,11 @@ def parse(args: "list[str]") -> Options:
         found[flag].append(value)
     options = Options()
     for value in found["--conf-dir"]:
-        options.conf_dir = _folder("--conf-dir", value)
+        options.conf_dir = _directory("--conf-dir", value)
     if found["--plugin-dir"]:
-        options.plugin_dirs = tuple(_folder("--plugin-dir", v) for v in found["--plugin-dir"])
+        options.plugin_dirs = tuple(_directory("--plugin-dir", v) for v in found["--plugin-dir"])
     for value in found["--state-dir"]:
-        options.state_dir = _folder("--state-dir", value)
+        options.state_dir = _directory("--state-dir", value)
     for value in found["--timeout"]:
         options.timeout = seconds(value)
     return options
@@ -90,7 +90,7 @@ def seconds(value: str) -> float:
     return timeout
 
 
-def _folder(flag: str, value: str) -> str:
+def _directory(flag: str, value: str) -> str:
     if not os.path.isabs(value):
         raise UsageError(f"{flag} {value!r}: expected an absolute path")
     return trust.absolute(value)

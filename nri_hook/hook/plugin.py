@@ -16,21 +16,21 @@ HOSTED = ".py"
 
 class Program:
     """type: of the plugin. path: of its file. hosted: whether it is a hosted Python plugin.
-    folder: the one that it lies in, None as long as that was not checked."""
+    directory: the one that it lies in, None as long as that was not checked."""
 
     def __init__(
-        self, type: str, path: str, hosted: bool, folder: "Optional[trust.Folder]" = None
+        self, type: str, path: str, hosted: bool, directory: "Optional[trust.Directory]" = None
     ) -> None:
         self.type = type
         self.path = path
         self.hosted = hosted
-        self.folder = folder
+        self.directory = directory
 
     def check(self) -> None:
         """Raise HookError where it cannot be run, or others than root could have written it."""
         try:
-            folder = self.folder or trust.Folder(os.path.dirname(self.path))
-            fd = folder.open_file(os.path.basename(self.path))
+            directory = self.directory or trust.Directory(os.path.dirname(self.path))
+            fd = directory.open_file(os.path.basename(self.path))
         except HookError as error:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None
         except OSError as error:
@@ -40,7 +40,7 @@ class Program:
         os.close(fd)
         if not self.hosted and not mode & 0o111:
             raise HookError(os.strerror(errno.EACCES), plugin=self.type, path=self.path)
-        self.folder = folder
+        self.directory = directory
 
     def run(
         self,
@@ -59,7 +59,7 @@ class Program:
 
             given = (stdin, document) if document else None
             return spawn.attend(
-                lambda fds, end: hosted.start(self.path, self.folder, given, fds),
+                lambda fds, end: hosted.start(self.path, self.directory, given, fds),
                 stdin,
                 deadline,
                 meanwhile,
@@ -68,32 +68,32 @@ class Program:
             raise HookError(error.args[0], plugin=self.type, path=self.path) from None
 
 
-class Folders:
-    """Plugin folders, in order. What leads to each is checked once."""
+class Directories:
+    """Plugin directories, in order. What leads to each is checked once."""
 
     def __init__(self, paths: "list[str]") -> None:
         self.paths = paths
-        self._checked: "dict[str, Optional[trust.Folder]]" = {}
+        self._checked: "dict[str, Optional[trust.Directory]]" = {}
 
     def find(self, type: str) -> Program:
-        """The program of a plugin: in the first folder that has one, TYPE before TYPE.py.
+        """The program of a plugin: in the first directory that has one, TYPE before TYPE.py.
 
         Raises HookError where there is none, or none that may be run.
         """
-        for folder in self.paths:
+        for directory in self.paths:
             for suffix in ("", HOSTED):
-                path = os.path.join(folder, type + suffix)
+                path = os.path.join(directory, type + suffix)
                 if os.path.lexists(path):
-                    program = Program(type, path, suffix == HOSTED, self._checked.get(folder))
+                    program = Program(type, path, suffix == HOSTED, self._checked.get(directory))
                     program.check()
-                    self._checked[folder] = program.folder
+                    self._checked[directory] = program.directory
                     return program
         raise HookError(f"not found in {', '.join(self.paths)}", plugin=type)
 
 
-def find(type: str, folders: "list[str]") -> Program:
+def find(type: str, directories: "list[str]") -> Program:
     """The same for one plugin alone."""
-    return Folders(folders).find(type)
+    return Directories(directories).find(type)
 
 
 def at(path: str) -> Program:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MANAGER = "io.container.manager"
 CRIO = "io.kubernetes.cri-o."
 CONTAINERD = "io.kubernetes.cri."
-# The folder of containerd's bundles (core/runtime/v2, PluginType and id).
+# The directory of containerd's bundles (core/runtime/v2, PluginType and id).
 CONTAINERD_TASKS = "io.containerd.runtime.v2.task"
 # Labels that the kubelet gives the container and the pod alike. CRI-O writes them last.
 IDENTITY = ("io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid")
@@ -46,7 +46,7 @@ def find(container: str, bundle: oci.Bundle) -> "Optional[Sandbox]":
     """
     annotations = bundle.annotations
     manager = annotations.get(MANAGER)
-    if manager is None or CONTAINERD_TASKS in bundle.folder.split("/"):
+    if manager is None or CONTAINERD_TASKS in bundle.directory.split("/"):
         if annotations.get(CONTAINERD + "container-type") == "sandbox":
             return Sandbox(container)
         return _named(annotations.get(CONTAINERD + "sandbox-id"))
@@ -75,7 +75,7 @@ def _of_crio(container: str, bundle: oci.Bundle) -> Sandbox:
     sandbox = annotations.get(CRIO + "SandboxID", "")
     if len(sandbox) != 64 or not HEX.issuperset(sandbox):
         raise HookError(f"annotation {CRIO}SandboxID {sandbox!r}: expected 64 hex digits")
-    path, document = _config_of(sandbox, bundle.folder)
+    path, document = _config_of(sandbox, bundle.directory)
     return Sandbox(
         sandbox, _labels(strictjson.strings(document.get("annotations")), annotations, path)
     )
@@ -84,8 +84,8 @@ def _of_crio(container: str, bundle: oci.Bundle) -> Sandbox:
 def _config_of(sandbox: str, bundle: str) -> "tuple[str, dict[str, Any]]":
     """Path and document of a sandbox's config.json, beside the `bundle` or where CRI-O keeps it."""
     beside = os.path.join(os.path.dirname(os.path.dirname(bundle)), sandbox, "userdata")
-    for folder in (beside, *oci.stored_bundles(sandbox)):
-        path = os.path.join(folder, "config.json")
+    for directory in (beside, *oci.stored_bundles(sandbox)):
+        path = os.path.join(directory, "config.json")
         document = oci.read_config(path)
         if document is not None:
             return path, document

@@ -57,12 +57,12 @@ class Record:
     name: see name(). document: what is written, in creation.py; empty for a new one.
     """
 
-    def __init__(self, folder: str, name: str, deadline: float) -> None:
+    def __init__(self, directory: str, name: str, deadline: float) -> None:
         """Lock and read. deadline: of time.monotonic(). Raises HookError."""
-        self.folder = folder
+        self.directory = directory
         self.name = name
         self.path, self.new_path, self.lock_path = (
-            os.path.join(folder, name + ending) for ending in ENDINGS
+            os.path.join(directory, name + ending) for ending in ENDINGS
         )
         self.added = 0  # bytes, since the last save()
         self.torn = False  # the last line may be part of one
@@ -123,11 +123,11 @@ class Record:
 
     def expects_move(self) -> bool:
         """Whether the container before was moved, as most likely this one will be."""
-        return os.path.exists(os.path.join(self.folder, MOVING))
+        return os.path.exists(os.path.join(self.directory, MOVING))
 
     def expect_move(self, expected: bool) -> None:
         """Say it to the next one."""
-        path = os.path.join(self.folder, MOVING)
+        path = os.path.join(self.directory, MOVING)
         try:
             if expected and not os.path.exists(path):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PLAIN))
@@ -139,7 +139,7 @@ class Record:
     def is_stale(self, name: str) -> bool:
         """Whether the container of another record is gone, or has no record."""
         try:
-            document = read(os.path.join(self.folder, name + SUFFIX))
+            document = read(os.path.join(self.directory, name + SUFFIX))
         except HookError:
             return False
         if document is None:
@@ -169,10 +169,10 @@ class Record:
 
 
 class NoRecord:
-    """Stands for the record where no state folder can be had: the chain runs, nothing moves."""
+    """Stands for the record where no state directory can be had: the chain runs, nothing moves."""
 
     def __init__(self, reason: HookError) -> None:
-        self.folder = self.name = self.path = ""
+        self.directory = self.name = self.path = ""
         self.document: "dict[str, Any]" = {}
         self.reason = reason
 
@@ -204,7 +204,7 @@ def open_or_none(
     """The record of that name for container `id`, or its stand-in with a note why. Raises HookError
     if it is locked, unreadable, or another container's."""
     try:
-        path = folder(options)
+        path = directory(options)
     except HookError as error:
         notes.append(f"no record is kept: {error}")
         return NoRecord(error)
@@ -213,15 +213,15 @@ def open_or_none(
     return record
 
 
-def names(folder: str) -> "list[str]":
+def names(directory: str) -> "list[str]":
     """The names of all records, of those too that a hook was killed before it wrote."""
-    stems = {e[: -len(end)] for e in os.listdir(folder) for end in ENDINGS if e.endswith(end)}
+    stems = {e[: -len(end)] for e in os.listdir(directory) for end in ENDINGS if e.endswith(end)}
     return sorted(stems)
 
 
-def is_there(folder: str, name: str) -> bool:
+def is_there(directory: str, name: str) -> bool:
     """Whether there is such a record, if only one that a hook has not written yet."""
-    return any(_status(os.path.join(folder, name + ending)) for ending in ENDINGS)
+    return any(_status(os.path.join(directory, name + ending)) for ending in ENDINGS)
 
 
 def find_setup(options: Options, id: str, deadline: float) -> "Optional[Record]":
@@ -257,7 +257,7 @@ def _find(
     deadline: float,
     matters: "Callable[[str, str], bool]",
 ) -> "Optional[Record]":
-    """matters: of the folder and the name of a record, before it is read."""
+    """matters: of the directory and the name of a record, before it is read."""
     path = place(options)
     if runtime_root:
         wanted = name(runtime_root, id)
@@ -277,7 +277,7 @@ def is_gone(document: "dict[str, Any]") -> bool:
 
 
 def _existing(options: Options, name: str, id: str, deadline: float) -> "Optional[Record]":
-    record = Record(folder(options), name, deadline)
+    record = Record(directory(options), name, deadline)
     if not record.document:  # a hook was killed before it had anything to write
         record.remove()
         return None
@@ -285,8 +285,8 @@ def _existing(options: Options, name: str, id: str, deadline: float) -> "Optiona
     return record
 
 
-def _awaits_adoption(folder: str, name: str) -> bool:
-    path = os.path.join(folder, name + SUFFIX)
+def _awaits_adoption(directory: str, name: str) -> bool:
+    path = os.path.join(directory, name + SUFFIX)
     try:
         return not os.stat(path).st_mode & stat.S_ISVTX
     except OSError:  # of what is there all the same, whoever opens it says more
@@ -304,30 +304,30 @@ def _status(path: str) -> "Optional[os.stat_result]":
 
 
 def place(options: Options) -> str:
-    """Where the state folder is, whether it is there or not."""
+    """Where the state directory is, whether it is there or not."""
     path = options.state_dir
     if path == Options().state_dir and (os.geteuid() != 0 or trust.in_user_namespace()):
         path = f"/run/user/{_outer_uid()}/nri-hook"
     return path
 
 
-def folder(options: Options) -> str:
-    """The state folder, made where it is missing. Raises HookError where none can be had."""
+def directory(options: Options) -> str:
+    """The state directory, made where it is missing. Raises HookError where none can be had."""
     path = place(options)
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         status = os.stat(path)
     except OSError as error:
-        raise HookError(f"no state folder: {error.strerror}", path=path) from None
-    # Who may open a folder may lock it, and the lock of this one is taken for each move.
+        raise HookError(f"no state directory: {error.strerror}", path=path) from None
+    # Who may open a directory may lock it, and the lock of this one is taken for each move.
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise HookError(
-            f"no state folder: belongs to uid {status.st_uid}, mode"
+            f"no state directory: belongs to uid {status.st_uid}, mode"
             f" {status.st_mode & 0o7777:04o}, expected 0700 of our own",
             path=path,
         )
     if not os.access(path, os.W_OK):
-        raise HookError("no state folder: cannot be written", path=path)
+        raise HookError("no state directory: cannot be written", path=path)
     return path
 
 
@@ -353,30 +353,30 @@ def setup_name(id: str) -> str:
     return f"{_short(id)}-setup"
 
 
-def _names_for(name: str, id: str, folder: str) -> "list[str]":
+def _names_for(name: str, id: str, directory: str) -> "list[str]":
     """The names that a record may have: this one, and for a long id that of nri-hook 0.1.0, which
     only cut it, if that record is of this container."""
     if len(id) <= LONGEST_ID:
         return [name]
     former = id[:LONGEST_ID] + name[name.rindex("-") :]
-    document = read(os.path.join(folder, former + SUFFIX))
+    document = read(os.path.join(directory, former + SUFFIX))
     return [name, former] if document and document.get("id") == id else [name]
 
 
-def _names(folder: str, id: str) -> "list[str]":
+def _names(directory: str, id: str) -> "list[str]":
     """The names of the records that may be of container `id`, under any runtime root."""
     try:
-        stems = names(folder)
+        stems = names(directory)
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HookError(f"cannot be read: {error.strerror}", path=folder) from None
+        raise HookError(f"cannot be read: {error.strerror}", path=directory) from None
     return [stem for stem in stems if stem[:-9] in (_short(id), id[:LONGEST_ID])]
 
 
-def _is_of(folder: str, name: str, id: str, bundle: str) -> bool:
+def _is_of(directory: str, name: str, id: str, bundle: str) -> bool:
     """Whether a record is of container `id` in `bundle`. Raises HookError."""
-    document = read(os.path.join(folder, name + SUFFIX)) or {}
+    document = read(os.path.join(directory, name + SUFFIX)) or {}
     return document.get("id") == id and document.get("bundle") in ("", bundle)
 
 

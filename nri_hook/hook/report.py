@@ -27,7 +27,7 @@ PATIENCE = 0.1
 class Report:
     """What is worth saying about one invocation, collected while it goes on.
 
-    record: (folder, name) of the container's record, ("", "") where none is kept. calls: of its
+    record: (directory, name) of the container's record, ("", "") where none is kept. calls: of its
     plugins. source, target: cgroupsPath before and after, where there is one. notes: what else
     happened. outcome: a word or two, "" as long as nothing was said. message: of a failure.
     """

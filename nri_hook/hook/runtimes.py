@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-# Runtime -> what it calls its record of a container, in a folder of the container's id.
+# Runtime -> what it calls its record of a container, in a directory of the container's id.
 RECORDS = {"runc": "state.json", "crun": "status"}
 # Global flags of runc and crun that take the next word as their value.
 VALUE_FLAGS = {"root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"}
@@ -63,8 +63,8 @@ def caller() -> Caller:
     foreground = command == "run" and not detached
     if not root:
         root = _default_root(name, pid)
-    # One that is relative is so to a folder that the runtime has left, for the bundle.
-    # Names of one folder must not differ: /var/run is a link to /run.
+    # One that is relative is so to a directory that the runtime has left, for the bundle.
+    # Names of one directory must not differ: /var/run is a link to /run.
     root = os.path.realpath(root) if os.path.isabs(root) else ""
     return Caller(pid, comm, name, root, command, foreground)
 
@@ -88,13 +88,13 @@ def _default_root(name: str, pid: int) -> str:
         entry.partition("=")[::2]
         for entry in os.fsdecode(_read(f"/proc/{pid}/environ")).split("\0")
     )
-    folder = environment.get("XDG_RUNTIME_DIR")
+    directory = environment.get("XDG_RUNTIME_DIR")
     honoured = (
         name == "crun"
         or os.geteuid() != 0
         or (trust.in_user_namespace() and environment.get("USER") != "root")
     )
-    return os.path.join(folder if folder and honoured else "/run", name)
+    return os.path.join(directory if directory and honoured else "/run", name)
 
 
 def _read(path: str) -> bytes:

@@ -43,7 +43,7 @@ def precreate(flags: options.Options, stdin: bytes, report: Report) -> None:
     request = draft.request()
     name = record.setup_name(draft.id)
     book = record.open_or_none(flags, name, draft.id, deadline, report.notes)
-    report.record = (book.folder, book.name)
+    report.record = (book.directory, book.name)
     chain = Chain(entries, flags.plugin_path())
     creation = Creation(draft, request, chain, book, report)
     creation.finish_former(deadline)
@@ -72,7 +72,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: Report) -> None
     request = container.request()
     name = record.name(container.caller.root, state.id)
     book = record.open_or_none(flags, name, state.id, deadline, report.notes)
-    report.record = (book.folder, book.name)
+    report.record = (book.directory, book.name)
     if container.is_of(book.document) and book.document["outcome"] != "chain":
         report.notes.append("called twice for one container: the hook is registered twice")
         report.succeed(book.document["outcome"])
@@ -107,7 +107,7 @@ def poststart(flags: options.Options, stdin: bytes, report: Report) -> None:
         return
     from nri_hook.hook import adoption
 
-    report.record = (book.folder, book.name)
+    report.record = (book.directory, book.name)
     report.source = report.target = book.document["cgroupsPath"]
     report.succeed(adoption.adopt(book, report))
 
@@ -130,7 +130,7 @@ def poststop(flags: options.Options, stdin: bytes, report: Report) -> None:
         return
     from nri_hook.hook import deletion
 
-    report.record = (book.folder, book.name)
+    report.record = (book.directory, book.name)
     report.source = book.document["cgroupsPath"]
     errors = deletion.finish(book.document, deadline, PATIENCE, report)
     deletion.forget(book.document)
@@ -198,7 +198,7 @@ def _keep(report: Report, flags: options.Options, stdin: bytes) -> None:
 
             log_space.make_room(report.record[0])
         container_log.append(report)
-    except HookError:  # nobody knows whose it is, or there is no state folder
+    except HookError:  # nobody knows whose it is, or there is no state directory
         pass
     except Exception as error:
         what = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
@@ -206,7 +206,8 @@ def _keep(report: Report, flags: options.Options, stdin: bytes) -> None:
 
 
 def _whose(report: Report, flags: options.Options, stdin: bytes) -> "tuple[str, str]":
-    """Folder and name of the record of a stage that failed before it had one. Raises HookError."""
+    """Directory and name of the record of a stage that failed before it had one. Raises
+    HookError."""
     if report.stage == "precreate":
         from nri_hook.hook.draft import Draft
 
@@ -215,7 +216,7 @@ def _whose(report: Report, flags: options.Options, stdin: bytes) -> "tuple[str, 
     else:
         report.id = report.id or oci.read_state(stdin).id
         name = record.name(runtimes.caller().root, report.id)
-    return record.folder(flags), name
+    return record.directory(flags), name
 
 
 def _settle() -> None:

@@ -172,13 +172,13 @@ def _make_parent(policy: Policy, wanted: Class, request: skel.Request) -> "list[
         if paths.is_unit(path):
             raise skel.PluginError(f"cgroupsPath {path!r} names a slice, but no systemd manages it")
         mounted = {name: hierarchy for name, hierarchy in mounted.items() if name in own}
-    return _make_folders(f"/{policy.parent(wanted)}", wanted, mounted)
+    return _make_directories(f"/{policy.parent(wanted)}", wanted, mounted)
 
 
-def _make_folders(
+def _make_directories(
     path: str, wanted: Class, mounted: "dict[str, hierarchies.Hierarchy]"
 ) -> "list[NoControl]":
-    """On cgroupfs: a folder in each of these hierarchies that has one of the controllers."""
+    """On cgroupfs: a directory in each of these hierarchies that has one of the controllers."""
     homes = {}
     for key, hierarchy in mounted.items():
         cgroup = hierarchy.absolute(path)
@@ -188,7 +188,7 @@ def _make_folders(
             controllers = [c for c in controllers if c in root]
         if set(controllers) & set(key.split(",")) or (key == hierarchies.V2 and controllers):
             homes[key] = hierarchy, cgroup, controllers
-    group = Group({key: Home(key, [h.folder(cgroup)]) for key, (h, cgroup, _) in homes.items()})
+    group = Group({key: Home(key, [h.directory(cgroup)]) for key, (h, cgroup, _) in homes.items()})
     for hierarchy, cgroup, controllers in homes.values():
         directories.keep(hierarchy, cgroup, controllers)
     return _set(group, wanted)
@@ -211,32 +211,32 @@ def _make_slice(slice: str, wanted: Class, hierarchy: "hierarchies.Hierarchy") -
     """Under systemd: start the slice, or correct what is otherwise than it should be."""
     from nri_hook.cgroups import systemd, unit_properties
 
-    folder = hierarchy.folder(paths.expand(slice))
+    directory = hierarchy.directory(paths.expand(slice))
     root = controlfile.read(f"{hierarchy.mount}/cgroup.controllers").split()
-    group = Group({hierarchies.V2: Home(hierarchies.V2, [folder])})
-    wrong, missing = _compare(group, wanted, folder, root)
+    group = Group({hierarchies.V2: Home(hierarchies.V2, [directory])})
+    wrong, missing = _compare(group, wanted, directory, root)
     if not wrong:
         return missing
-    systemd.set_slice(slice, unit_properties.of(wanted.texts()), os.path.isdir(folder))
+    systemd.set_slice(slice, unit_properties.of(wanted.texts()), os.path.isdir(directory))
     deadline = time.monotonic() + SECONDS
     while wrong and time.monotonic() < deadline:
         time.sleep(PAUSE)
-        wrong, missing = _compare(group, wanted, folder, root)
+        wrong, missing = _compare(group, wanted, directory, root)
     if wrong:
-        raise skel.PluginError(f"{folder}: systemd has not set {', '.join(wrong)}")
+        raise skel.PluginError(f"{directory}: systemd has not set {', '.join(wrong)}")
     return missing
 
 
 def _compare(
-    group: Group, wanted: Class, folder: str, root: "list[str]"
+    group: Group, wanted: Class, directory: str, root: "list[str]"
 ) -> "tuple[list[str], list[NoControl]]":
     """Which settings a slice has not, and those of them that it cannot have.
 
     root: the controllers of this machine: one that is enabled and lacks the file never has it.
     """
-    if not os.path.isdir(folder):
-        return ["its folder"], []
-    enabled = controlfile.read(f"{folder}/cgroup.controllers").split()
+    if not os.path.isdir(directory):
+        return ["its directory"], []
+    enabled = controlfile.read(f"{directory}/cgroup.controllers").split()
     wrong, missing = [], []
     for key, value in wanted:
         controller = CONTROLLERS[key][1]

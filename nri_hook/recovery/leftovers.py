@@ -23,18 +23,18 @@ LOG_SECONDS = 86400.0
 SETUP = record.setup_name("")
 
 
-def cgroups(folder: str) -> list[Leftover]:
-    """The empty cgroups that were made for a record in this state folder which is gone, and that
+def cgroups(directory: str) -> list[Leftover]:
+    """The empty cgroups that were made for a record in this state directory which is gone, and that
     no other record knows; those inside before those around them. Raises HookError."""
     found: list[Leftover] = []
-    known = _known(folder)
+    known = _known(directory)
 
     def is_orphan(path: str) -> bool:
         claim, guard = _whose(path)
-        return claim != "" and not record.is_there(folder, claim) and _is_same(guard, folder)
+        return claim != "" and not record.is_there(directory, claim) and _is_same(guard, directory)
 
     def remover(path: str) -> Callable[[], object]:
-        return lambda: directories.remove_orphan(path, folder, lambda: is_orphan(path))
+        return lambda: directories.remove_orphan(path, directory, lambda: is_orphan(path))
 
     for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
         gone: set[str] = set()
@@ -48,39 +48,40 @@ def cgroups(folder: str) -> list[Leftover]:
     return found
 
 
-def logs(folder: str, errors: list[Exception]) -> Iterator[Leftover]:
+def logs(directory: str, errors: list[Exception]) -> Iterator[Leftover]:
     """The logs of containers that have ended. errors: for those that cannot be read."""
-    records = record.names(folder)
-    for name in container_log.names(folder):
+    records = record.names(directory)
+    for name in container_log.names(directory):
         if name in records or (name.endswith(SETUP) and _of_id(name, records)):
             continue
-        path = os.path.join(folder, name + container_log.SUFFIX)
+        path = os.path.join(directory, name + container_log.SUFFIX)
         try:
             if _is_over(path):
                 says = "the log of a container that is gone: removing it"
-                yield path, says, _remover(folder, name)
+                yield path, says, _remover(directory, name)
         except OSError as error:
             errors.append(error)
 
 
-def crowded(folder: str) -> Iterator[Leftover]:
+def crowded(directory: str) -> Iterator[Leftover]:
     """What has to go because the logs of all containers together are too large. Raises OSError."""
-    for step in log_space.steps(folder):
+    for step in log_space.steps(directory):
         yield step.path, f"the logs take too much room: {step.says}", step.take
 
 
-def _remover(folder: str, name: str) -> Callable[[], object]:
+def _remover(directory: str, name: str) -> Callable[[], object]:
     paths = [
-        os.path.join(folder, name + ending) for ending in (container_log.SUFFIX, container_log.CUT)
+        os.path.join(directory, name + ending)
+        for ending in (container_log.SUFFIX, container_log.CUT)
     ]
     return lambda: [atomicfile.remove(path) for path in paths]
 
 
-def _known(folder: str) -> set[str]:
-    """The folders of cgroups that stand in records, with all above them. Raises HookError."""
+def _known(directory: str) -> set[str]:
+    """The directories of cgroups that stand in records, with all above them. Raises HookError."""
     found: set[str] = set()
-    for name in record.names(folder):
-        document: dict[str, Any] = record.read(os.path.join(folder, name + record.SUFFIX)) or {}
+    for name in record.names(directory):
+        document: dict[str, Any] = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
         try:
             paths = [
                 path
@@ -98,8 +99,8 @@ def _known(folder: str) -> set[str]:
 
 
 def _whose(path: str) -> tuple[str, str]:
-    """(record, state folder) of the container that a cgroup was made for, or that has left it and
-    ended; "" for both if it is nobody's that we know of."""
+    """(record, state directory) of the container that a cgroup was made for, or that has left it
+    and ended; "" for both if it is nobody's that we know of."""
     claim = directories.mark_of(path)
     return (claim, directories.guard_of(path)) if claim else old_cgroups.whose(path)
 
@@ -128,8 +129,8 @@ def _is_empty(path: str) -> bool:
         return False
 
 
-def _is_same(guard: str, folder: str) -> bool:
-    return guard != "" and os.path.realpath(guard) == os.path.realpath(folder)
+def _is_same(guard: str, directory: str) -> bool:
+    return guard != "" and os.path.realpath(guard) == os.path.realpath(directory)
 
 
 def _of_id(name: str, records: list[str]) -> bool:

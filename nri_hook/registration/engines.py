@@ -25,11 +25,11 @@ else:
 HOOKS_DIR = "/usr/share/containers/oci/hooks.d"
 # What podman alone is made to read: CRI-O does not start where it finds the stage precreate.
 PODMAN_DIR = "/etc/containers/oci/hooks.d"
-# What CRI-O can be told to read where it cannot be written into any of its folders.
+# What CRI-O can be told to read where it cannot be written into any of its directories.
 CRIO_DIR = "/etc/crio/hooks.d"
 # In podman's order: it takes a file of the second in place of one of the same name in the first, so
 # that a stage which has a file in both runs once.
-FOLDERS = (HOOKS_DIR, PODMAN_DIR)
+DIRECTORIES = (HOOKS_DIR, PODMAN_DIR)
 
 DROP_IN = "/etc/containers/containers.conf.d/90-nri-hook.conf"
 
@@ -44,28 +44,29 @@ class Unclear(HookError):
 
 
 class Setting:
-    """A hooks_dir in a configuration file. append: its folders come after those set before it."""
+    """A hooks_dir in a configuration file. append: its directories come after those set before
+    it."""
 
-    def __init__(self, path: str, folders: list[str], append: bool) -> None:
+    def __init__(self, path: str, directories: list[str], append: bool) -> None:
         self.path = path
-        self.folders = folders
+        self.directories = directories
         self.append = append
 
-    def names(self, folder: str) -> bool:
-        """Whether the folder is among them, under whatever name."""
-        return os.path.realpath(folder) in map(os.path.realpath, self.folders)
+    def names(self, directory: str) -> bool:
+        """Whether the directory is among them, under whatever name."""
+        return os.path.realpath(directory) in map(os.path.realpath, self.directories)
 
 
-def line(folders: list[str]) -> str:
-    """The line of a configuration file that names these folders."""
-    return f"hooks_dir = {json.dumps(folders, ensure_ascii=False)}"
+def line(directories: list[str]) -> str:
+    """The line of a configuration file that names these directories."""
+    return f"hooks_dir = {json.dumps(directories, ensure_ascii=False)}"
 
 
 def drop_in() -> bytes:
     """What DROP_IN holds."""
     return (
         "# Written by `nri-hook install --engine podman`, removed by `nri-hook uninstall --engine "
-        f"podman`.\n[engine]\n{line(list(FOLDERS))}\n"
+        f"podman`.\n[engine]\n{line(list(DIRECTORIES))}\n"
     ).encode()
 
 
@@ -75,7 +76,7 @@ def needs_drop_in() -> bool:
     system, user = _effective(_system_files()), _effective(_user_files())
     for setting in (system, user):
         if setting and not setting.names(PODMAN_DIR):
-            expected = line([*setting.folders, PODMAN_DIR])
+            expected = line([*setting.directories, PODMAN_DIR])
             raise HookError(
                 f"has a hooks_dir of its own, expected under [engine]: {expected}",
                 path=setting.path,
@@ -84,9 +85,9 @@ def needs_drop_in() -> bool:
 
 
 def refuse_crio() -> None:
-    """Raise HookError where PODMAN_DIR is a folder that CRI-O reads."""
+    """Raise HookError where PODMAN_DIR is a directory that CRI-O reads."""
     if os.path.realpath(PODMAN_DIR) == os.path.realpath(HOOKS_DIR):
-        raise HookError(f"is the same folder as {HOOKS_DIR}, which CRI-O reads", path=PODMAN_DIR)
+        raise HookError(f"is the same directory as {HOOKS_DIR}, which CRI-O reads", path=PODMAN_DIR)
     # One that a later file replaces counts too: nobody would look here when that file goes.
     for path in _crio_files():
         setting = _setting(path, _CRIO_TABLE)
@@ -98,8 +99,8 @@ def refuse_crio() -> None:
             )
 
 
-def podman_folders(as_root: bool, major: int) -> list[str]:
-    """The folders that podman of this major version reads, in its order. Raises HookError.
+def podman_directories(as_root: bool, major: int) -> list[str]:
+    """The directories that podman of this major version reads, in its order. Raises HookError.
 
     As root it takes what the user has set from 5 on only.
     """
@@ -107,13 +108,13 @@ def podman_folders(as_root: bool, major: int) -> list[str]:
     if not as_root or major >= 5:
         paths += _user_files()
     setting = _effective(paths)
-    return setting.folders if setting else [HOOKS_DIR]
+    return setting.directories if setting else [HOOKS_DIR]
 
 
-def crio_folders() -> list[str]:
-    """The folders that CRI-O reads, in its order. Raises HookError."""
+def crio_directories() -> list[str]:
+    """The directories that CRI-O reads, in its order. Raises HookError."""
     found = [_setting(path, _CRIO_TABLE) for path in _crio_files()]
-    return next((setting.folders for setting in reversed(found) if setting), [HOOKS_DIR])
+    return next((setting.directories for setting in reversed(found) if setting), [HOOKS_DIR])
 
 
 def has_crio() -> bool:
@@ -121,22 +122,24 @@ def has_crio() -> bool:
     return shutil.which("crio") is not None or os.path.exists(os.path.dirname(_CRIO))
 
 
-def crio_folder(name: str) -> str:
-    """Where a hook file of this name goes for CRI-O: where it is, else the first of the folders
+def crio_directory(name: str) -> str:
+    """Where a hook file of this name goes for CRI-O: where it is, else the first of the directories
     that can be written. Raises HookError where there is none."""
-    folders = crio_folders()
-    for folder in reversed(folders):  # a file of a later folder replaces one of an earlier
-        if os.path.lexists(os.path.join(folder, name)):
-            return folder
-    for folder in folders:
-        there = folder
+    directories = crio_directories()
+    for directory in reversed(
+        directories
+    ):  # a file of a later directory replaces one of an earlier
+        if os.path.lexists(os.path.join(directory, name)):
+            return directory
+    for directory in directories:
+        there = directory
         while not os.path.exists(there):
             there = os.path.dirname(there)
         if os.path.isdir(there) and os.access(there, os.W_OK):
-            return folder
+            return directory
     raise HookError(
-        f"CRI-O reads {', '.join(folders) or 'no folder of hook files'}, where nothing can be "
-        f"written; expected under [crio.runtime]: {line([*folders, CRIO_DIR])}",
+        f"CRI-O reads {', '.join(directories) or 'no directory of hook files'}, where nothing can "
+        f"be written; expected under [crio.runtime]: {line([*directories, CRIO_DIR])}",
         path=_CRIO,
     )
 
@@ -156,7 +159,7 @@ def _effective(paths: list[str]) -> Setting | None:
     for path in paths:
         setting = _setting(path, _PODMAN_TABLE)
         if setting and setting.append:
-            setting.folders = (last.folders if last else [HOOKS_DIR]) + setting.folders
+            setting.directories = (last.directories if last else [HOOKS_DIR]) + setting.directories
         last = setting or last
     return last
 
@@ -164,14 +167,14 @@ def _effective(paths: list[str]) -> Setting | None:
 def _system_files(with_ours: bool = False) -> list[str]:
     """What podman reads as root, in order; DROP_IN, where that is ours, only if it is wanted.
 
-    podman 6 reads the last of _MAIN alone, those before it both. Of the folders, those before it
-    read only containers.conf.d in /etc.
+    podman 6 reads the last of _MAIN alone, those before it both. Of the directories, those before
+    it read only containers.conf.d in /etc.
     """
     dropped = {
-        name: os.path.join(folder, name)
+        name: os.path.join(directory, name)
         for main in _MAIN
-        for folder in (main + ".d", main.replace(".conf", ".rootful.conf.d"))
-        for name in _conf_names(folder)
+        for directory in (main + ".d", main.replace(".conf", ".rootful.conf.d"))
+        for name in _conf_names(directory)
     }
     paths = [*_MAIN, *(dropped[name] for name in sorted(dropped))]
     found = atomicfile.read(DROP_IN) if DROP_IN in paths else None
@@ -190,9 +193,9 @@ def _user_files() -> list[str]:
     return [main, *(os.path.join(main + ".d", name) for name in _conf_names(main + ".d"))]
 
 
-def _conf_names(folder: str) -> list[str]:
+def _conf_names(directory: str) -> list[str]:
     try:
-        names = os.listdir(folder)
+        names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name for name in names if name.endswith(".conf"))
@@ -203,15 +206,15 @@ def _crio_files() -> list[str]:
     return [_CRIO, *_files_below(_CRIO + ".d")]
 
 
-def _files_below(folder: str) -> list[str]:
+def _files_below(directory: str) -> list[str]:
     found = []
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    for path in (os.path.join(folder, name) for name in names):
-        is_folder = os.path.isdir(path) and not os.path.islink(path)
-        found += _files_below(path) if is_folder else [path]
+    for path in (os.path.join(directory, name) for name in names):
+        is_directory = os.path.isdir(path) and not os.path.islink(path)
+        found += _files_below(path) if is_directory else [path]
     return found
 
 
@@ -220,13 +223,15 @@ def _setting(path: str, table: str) -> Setting | None:
     items = _table(path, table).get("hooks_dir")
     if items is None:
         return None
-    folders = [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+    directories = (
+        [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+    )
     # podman 4.8 and later: an inline table says whether the list goes on from an earlier file.
     options = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    if not isinstance(items, list) or len(folders) + len(options) < len(items):
-        expected = line(list(FOLDERS if table == _PODMAN_TABLE else FOLDERS[:1]))
+    if not isinstance(items, list) or len(directories) + len(options) < len(items):
+        expected = line(list(DIRECTORIES if table == _PODMAN_TABLE else DIRECTORIES[:1]))
         raise Unclear(f"hooks_dir is not a list of paths, expected: {expected}", path=path)
-    return Setting(path, folders, append=any(option.get("append") for option in options))
+    return Setting(path, directories, append=any(option.get("append") for option in options))
 
 
 def _table(path: str, name: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ IMPORTED = (
 # Prints the files of what was imported, so that their owners can be checked.
 PROBE = """\
 import sys
-sys.path += {folders}
+sys.path += {directories}
 import os, {names}
 files = {{getattr(module, "__file__", None) or "" for module in sys.modules.values()}}
 os.write(1, b"\\0".join(sorted(os.fsencode(file) for file in files if file)))
@@ -81,23 +81,23 @@ def interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def package_folder() -> str:
-    """The folder of the nri_hook package."""
+def package_directory() -> str:
+    """The directory of the nri_hook package."""
     return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
-def folders() -> list[str]:
-    """What sys.path needs on top of the standard library, in order: our package's folder, then
+def directories() -> list[str]:
+    """What sys.path needs on top of the standard library, in order: our package's directory, then
     those of the dependencies and of theirs. Raises HookError where a dependency is missing."""
-    found = [os.path.dirname(package_folder())]
+    found = [os.path.dirname(package_directory())]
     for name in DEPENDENCIES:
-        found.append(_module_folder(name))
+        found.append(_module_directory(name))
     for name in sorted(_requirements(DEPENDENCIES)):
         found.append(os.path.realpath(str(metadata.distribution(name).locate_file(""))))
     return list(dict.fromkeys(found))
 
 
-def _module_folder(name: str) -> str:
+def _module_directory(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise HookError(f"the Python package {name} is missing, expected it beside nri_hook")
@@ -125,7 +125,7 @@ def _requirements(names: tuple[str, ...]) -> set[str]:
 
 
 def render(python: str, paths: list[str]) -> bytes:
-    """The launcher's text, for the interpreter `python` and these folders of sys.path. Raises
+    """The launcher's text, for the interpreter `python` and these directories of sys.path. Raises
     HookError."""
     try:
         words = shlex.quote(python).encode()
@@ -134,8 +134,8 @@ def render(python: str, paths: list[str]) -> bytes:
     if b"\\" in words:  # what is a text to Python would not be what it is to sh
         raise HookError("expected an interpreter without a backslash in its path", path=python)
     text = _template().replace(b"@PYTHON@", words)
-    folders = "\n".join(f"    {path!a}," for path in paths)
-    return text.replace(b"@FOLDERS@", folders.encode("ascii"))
+    directories = "\n".join(f"    {path!a}," for path in paths)
+    return text.replace(b"@DIRECTORIES@", directories.encode("ascii"))
 
 
 def is_ours(data: bytes) -> bool:
@@ -144,7 +144,8 @@ def is_ours(data: bytes) -> bool:
 
 
 def read(data: bytes) -> tuple[str, list[str]]:
-    """(interpreter, folders of sys.path) of a launcher, as render() wrote it. Raises HookError."""
+    """(interpreter, directories of sys.path) of a launcher, as render() wrote it. Raises
+    HookError."""
     try:
         line = [line for line in data.split(b"\n") if line.startswith(b"exec ")][-1]
         python = shlex.split(os.fsdecode(line))[1]
@@ -167,7 +168,7 @@ def libraries(python: str) -> list[str]:
 
 
 def _template() -> bytes:
-    with open(os.path.join(package_folder(), TEMPLATE), "rb") as file:
+    with open(os.path.join(package_directory(), TEMPLATE), "rb") as file:
         return file.read()
 
 
@@ -180,7 +181,7 @@ def verify(python: str, paths: list[str]) -> list[str]:
     names = ", ".join(IMPORTED)
     try:
         run = subprocess.run(
-            [python, "-IS", "-c", PROBE.format(folders=ascii(paths), names=names)],
+            [python, "-IS", "-c", PROBE.format(directories=ascii(paths), names=names)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd="/",
@@ -197,32 +198,32 @@ def verify(python: str, paths: list[str]) -> list[str]:
 def refuse_unsafe(launcher: str) -> None:
     """Raise HookError where others may write into our package or replace the launcher, or where
     nothing can be executed."""
-    package = package_folder()
-    _refuse_writable_folder(os.path.dirname(package))
-    for folder, _, names in os.walk(package):
-        for path in (folder, *(os.path.join(folder, name) for name in names)):
+    package = package_directory()
+    _refuse_writable_directory(os.path.dirname(package))
+    for directory, _, names in os.walk(package):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
             with contextlib.suppress(FileNotFoundError):  # bytecode that is just being written
                 _refuse_writable(path, os.lstat(path).st_mode)
-    folder = os.path.dirname(launcher)
-    _refuse_writable_folder(folder)
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
-        raise HookError("is mounted noexec, expected a place for an executable", path=folder)
+    directory = os.path.dirname(launcher)
+    _refuse_writable_directory(directory)
+    while not os.path.exists(directory):
+        directory = os.path.dirname(directory)
+    if os.statvfs(directory).f_flag & os.ST_NOEXEC:
+        raise HookError("is mounted noexec, expected a place for an executable", path=directory)
 
 
-def _refuse_writable_folder(folder: str) -> None:
-    """Refuse a folder in which others may make entries, or which they may replace by another.
+def _refuse_writable_directory(directory: str) -> None:
+    """Refuse a directory in which others may make entries, or which they may replace by another.
 
-    In a sticky folder above it (/tmp) they may do neither.
+    In a sticky directory above it (/tmp) they may do neither.
     """
-    folder = path = os.path.realpath(folder)
+    directory = path = os.path.realpath(directory)
     while True:
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             mode = 0  # to be made by us
-        if path == folder or not mode & stat.S_ISVTX:
+        if path == directory or not mode & stat.S_ISVTX:
             _refuse_writable(path, mode)
         if path == "/":
             return

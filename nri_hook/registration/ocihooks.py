@@ -59,18 +59,18 @@ class _Float(float):
         return False
 
 
-def names(folder: str) -> list[str]:
-    """The names of the files in a folder that an engine reads, in order. Raises HookError."""
+def names(directory: str) -> list[str]:
+    """The names of the files in a directory that an engine reads, in order. Raises HookError."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+        return sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX))
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HookError(f"cannot be read: {error.strerror}", path=folder) from None
+        raise HookError(f"cannot be read: {error.strerror}", path=directory) from None
 
 
 def judge_file(path: str, stages: Sequence[str] = STAGES) -> Judgement:
-    """Judge a file of a hooks folder. stages: all that the engine knows. Raises HookError."""
+    """Judge a file of a hooks directory. stages: all that the engine knows. Raises HookError."""
     data = atomicfile.load(path, MAX_SIZE)
     if data is None:
         raise HookError("cannot be read: No such file or directory", path=path)

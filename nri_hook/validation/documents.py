@@ -47,9 +47,9 @@ class Checked(NamedTuple):
     odd_keys: list[str]
 
 
-def check(path: str, data: bytes, kind: str, folders: list[str]) -> Checked:
-    """Check the bytes of one file. kind: "" to tell it from the content. folders: of plugins, in
-    order. Raises HookError where nobody can tell what it is.
+def check(path: str, data: bytes, kind: str, directories: list[str]) -> Checked:
+    """Check the bytes of one file. kind: "" to tell it from the content. directories: of plugins,
+    in order. Raises HookError where nobody can tell what it is.
     """
     try:
         document = strictjson.loads(data)
@@ -71,7 +71,7 @@ def check(path: str, data: bytes, kind: str, folders: list[str]) -> Checked:
     found = schema.faults(kind, document)
     notes: list[str] = []
     if kind == CONFIGURATION:
-        more, notes = _confs(document, folders)
+        more, notes = _confs(document, directories)
         found += more
     return Checked(path, kind, found, notes, odd_keys)
 
@@ -129,12 +129,12 @@ def _odd(document: Any, known: frozenset[str], place: str) -> Iterator[str]:
         yield f"{where}: ignored: not a key that nri-hook reads{hint}"
 
 
-def _confs(document: Any, folders: list[str]) -> tuple[list[Fault], list[str]]:
+def _confs(document: Any, directories: list[str]) -> tuple[list[Fault], list[str]]:
     """What is wrong in the `conf` of each plugin of a configuration."""
     found, notes = [], []
     for index, entry in enumerate(_plugins(document)):
         if isinstance(entry, dict):
-            faults, skipped = plugin_schema.faults(entry, folders)
+            faults, skipped = plugin_schema.faults(entry, directories)
             place = f"/plugins/{index}"
             found += [fault._replace(pointer=place + fault.pointer) for fault in faults]
             notes += [f"{place}: {note}" for note in skipped]

@@ -15,9 +15,9 @@ SUFFIX = ".schema.json"
 MAX_SIZE = 1 << 20
 
 
-def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list[str]]:
+def faults(entry: dict[str, Any], directories: list[str]) -> tuple[list[Fault], list[str]]:
     """What is wrong in the `conf` of one entry of a configuration, with pointers into the entry;
-    and, for an entry that was not looked into, why. folders: of plugins, in order.
+    and, for an entry that was not looked into, why. directories: of plugins, in order.
 
     An absent `conf` is held for an empty object where the schema has keys that are required.
     """
@@ -25,7 +25,7 @@ def faults(entry: dict[str, Any], folders: list[str]) -> tuple[list[Fault], list
     if not host_config.is_type(type):  # the configuration's own schema says so
         return [], []
     try:
-        schema, path = _load(plugin.find(str(type), folders))
+        schema, path = _load(plugin.find(str(type), directories))
     except HookError as error:
         return [], [f"the conf of {type} was not looked into: {error}"]
     if schema is None:
@@ -45,9 +45,9 @@ def _load(found: plugin.Program) -> tuple[dict[str, Any] | None, str]:
     Only root may have written it: an expression in it can keep us busy for ever.
     """
     path = os.path.join(os.path.dirname(found.path), found.type + SUFFIX)
-    folder = found.folder or trust.Folder(os.path.dirname(path))
+    directory = found.directory or trust.Directory(os.path.dirname(path))
     try:
-        fd = folder.open_file(os.path.basename(path))
+        fd = directory.open_file(os.path.basename(path))
     except FileNotFoundError:
         return None, path
     except OSError as error:

@@ -97,11 +97,11 @@ def load(name: str) -> dict[str, Any]:
     if name not in NAMES:
         raise ValueError(f"no schema has the name {name!r}")
     package = Path(__file__).resolve().parent.parent
-    folder = package / "schemas"
-    if not folder.is_dir():
+    directory = package / "schemas"
+    if not directory.is_dir():
         # In a checkout the schemas stand at the top, for those who test plugins against them.
-        folder = package.parent / "schemas"
-    schema: dict[str, Any] = json.loads((folder / f"{name}.schema.json").read_bytes())
+        directory = package.parent / "schemas"
+    schema: dict[str, Any] = json.loads((directory / f"{name}.schema.json").read_bytes())
     return schema
 
 

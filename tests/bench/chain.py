@@ -58,7 +58,7 @@ def _variants(stand):
     }
     for kind, count in PLUGINS:
         lives[name_of(kind, count)] = stand.life(kind, count)
-    plugin = f"{stand.scene.folder}/plugin"
+    plugin = f"{stand.scene.directory}/plugin"
     noops.native(plugin)
     bare = stand.interpreter()
     spawning, idle = (
@@ -85,7 +85,7 @@ def _variants(stand):
 
 
 def _usual(stand):
-    path = f"{stand.scene.folder}/usual"
+    path = f"{stand.scene.directory}/usual"
     here = os.path.dirname(os.path.abspath(__file__))
     with open(f"{here}/usual.py") as file, open(path, "w") as copy:
         copy.write(f"#!{sys.executable}\nSCHEMAS = {TOP + '/schemas'!r}\n{file.read()}")

@@ -34,7 +34,7 @@ class Crowd:
         """Create all at once, then delete them: [seconds until the last is there, seconds of CPU
         of all, seconds of each]."""
         words = [*self.runtime.prefix, *self.runtime.command(), "create", "--bundle"]
-        commands = [Command([*words, bundle.folder, id]) for id, bundle in self.bundles.items()]
+        commands = [Command([*words, bundle.directory, id]) for id, bundle in self.bundles.items()]
         self.runtime.ids += self.bundles
         begin = time.perf_counter()
         started = [command.start() for command in commands]

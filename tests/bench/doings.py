@@ -66,7 +66,7 @@ def _doing(command, memory):
 
 
 def _memory_of_interpreter(stand):
-    note = f"{stand.scene.folder}/peak"
+    note = f"{stand.scene.directory}/peak"
     Command([PYTHON, "-IS", "-c", PEAK.format(note=note)]).run()
     with open(note) as file:
         return int(file.read())
@@ -74,7 +74,7 @@ def _memory_of_interpreter(stand):
 
 def _memory(stand, command):
     """Of a stage: KB at its end."""
-    note = f"{stand.scene.folder}/peak"
+    note = f"{stand.scene.directory}/peak"
     launcher = f"{command.argv[0]}-noting"
     with open(command.argv[0]) as file:
         head, call, _ = file.read().partition("main(sys.argv)")

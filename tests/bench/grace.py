@@ -66,7 +66,7 @@ def _measured(runtime, seconds, rounds):
         answer = json.dumps({"cgroupsPath": moving.target})
         text = f"#!/bin/sh\nsleep {seconds}\necho '{answer}'\n"
         moving.node.executable("mover", text)
-        note = f"{moving.scene.folder}/writes"
+        note = f"{moving.scene.directory}/writes"
         moving.add("timed", TIMED.format(note=note), measured=False)
         moving.live("timed")
         found = []

@@ -35,11 +35,11 @@ def install(name, node, bundle, target):
     if name == NONE:
         return
     if name in (LEAST, BARE):
-        path = f"{node.folder}/other"
+        path = f"{node.directory}/other"
         if name == LEAST:  # /bin/true, but that crun fails where nobody reads what it writes
             noops.native(path)
         else:
-            node.executable("other", READING, node.folder)
+            node.executable("other", READING, node.directory)
         _register(path, node, bundle)
         return
     node.install(bundle)

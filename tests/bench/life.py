@@ -64,7 +64,7 @@ class Stand:
 
     def of(self, node, size=SMALL):
         """A Life under this node."""
-        return Life(self._state(node.folder, size), node.options(), node.launcher)
+        return Life(self._state(node.directory, size), node.options(), node.launcher)
 
     def chain(self, kind, count):
         """A function that calls a chain of so many plugins once; its seconds of CPU."""
@@ -85,7 +85,7 @@ class Stand:
         for number in range(plugins):
             noops.native(f"{node.plugin_dir}/noop-{number}")
             flags += ["--plugin", f"{node.plugin_dir}/noop-{number}"]
-        return Life(self._state(node.folder, SMALL), flags, launcher)
+        return Life(self._state(node.directory, SMALL), flags, launcher)
 
     def close(self):
         self.init.kill()
@@ -93,10 +93,10 @@ class Stand:
         left = self.scene.close()
         assert not left, "left behind:\n" + "\n".join(left)
 
-    def _state(self, folder, size):
+    def _state(self, directory, size):
         """The file of a state whose bundle has a config.json of so many KB."""
         self.numbers += 1
-        bundle = f"{folder}/bundle"
+        bundle = f"{directory}/bundle"
         os.makedirs(bundle)
         with open(f"{bundle}/config.json", "w") as file:
             file.write(config(self.scene.cgroup, size << 10))
@@ -108,7 +108,7 @@ class Stand:
             "bundle": bundle,
             "annotations": {"qos.class": "ls"},
         }
-        path = f"{folder}/state.json"
+        path = f"{directory}/state.json"
         with open(path, "w") as file:
             json.dump(state, file, separators=(",", ":"))  # as runc and crun write it
         return path

@@ -13,8 +13,8 @@ STEPS = {
     "carry": (
         "settings",
         {
-            "look": "lambda folder: {}",
-            "read": "lambda folder, names: {}",
+            "look": "lambda directory: {}",
+            "read": "lambda directory, names: {}",
             "inherited": "lambda *arguments: set()",
             "carry": "lambda *arguments: None",
             "own": "lambda *arguments: None",

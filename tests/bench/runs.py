@@ -36,7 +36,7 @@ class Runs:
         foreground can miss the end of a hook when its container ends meanwhile.
         """
         runtime, id = self.runtimes[kind], self._id()
-        runtime.note = f"{self.scene.folder}/note"
+        runtime.note = f"{self.scene.directory}/note"
         runtime.run(id, self.bundles[kind], detach=self.name != "podman").check()
         if self.name == "podman":
             runtime.note, note = "", runtime.note
@@ -59,7 +59,7 @@ class Runs:
 
     def _add(self, kind):
         number = len(self.runtimes)
-        runtime = _noting(runtimes.ALL[self.name])(f"{self.scene.folder}/runtime{number}")
+        runtime = _noting(runtimes.ALL[self.name])(f"{self.scene.directory}/runtime{number}")
         self.scene.runtimes.append(runtime)
         node = self.scene.node()
         args = ["true"] if self.name == "podman" else ["sleep", "60"]

@@ -76,13 +76,13 @@ class Moving:
     def __init__(self, runtime):
         self.scene = Scene()
         self.node = self.scene.node()
-        self.runtime = runtime(f"{self.scene.folder}/runtime")
+        self.runtime = runtime(f"{self.scene.directory}/runtime")
         self.scene.runtimes.append(self.runtime)
         self.scene.runtime_made(self.scene.cgroup)
         self.target = f"{self.scene.cgroup}/qos/moved"
         self.node.executable("mover", answering({"cgroupsPath": self.target}))
         self.node.configure("mover")
-        self.note = f"{self.scene.folder}/note"
+        self.note = f"{self.scene.directory}/note"
         self.wrapper = self._wrapper()
         self.bundles = {}
 
@@ -131,7 +131,7 @@ class Moving:
         assert not left, "left behind:\n" + "\n".join(left)
 
     def _wrapper(self):
-        path = f"{self.scene.folder}/runc-measured"
+        path = f"{self.scene.directory}/runc-measured"
         with open(f"{HERE}/measured.py") as file, open(path, "w") as copy:
             copy.write(f"#!{PYTHON} -IS\n{file.read()}")
         os.chmod(path, 0o755)

@@ -50,7 +50,7 @@ def of(argv, stdin):
 
 
 def modules(trace, top):
-    """The modules of a folder that a Trace has opened, by the names of their files."""
+    """The modules of a directory that a Trace has opened, by the names of their files."""
     inside = (os.path.relpath(path, top) for path in trace.opened if path.startswith(top + "/"))
     names = (re.sub(r"(__pycache__/)|(\.cpython-\d+)|(\.pyc?$)", "", path) for path in inside)
     return sorted(set(names))

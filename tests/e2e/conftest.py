@@ -74,17 +74,17 @@ def reap():
 
 
 @pytest.fixture
-def folder(scene):
-    """A folder for records."""
-    path = f"{scene.folder}/state"
+def directory(scene):
+    """A directory for records."""
+    path = f"{scene.directory}/state"
     os.mkdir(path, 0o700)
     return path
 
 
 @pytest.fixture
-def options(folder):
+def options(directory):
     """The options of a hook whose records are there."""
-    return Options(state_dir=folder)
+    return Options(state_dir=directory)
 
 
 @pytest.fixture

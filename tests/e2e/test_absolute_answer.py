@@ -15,10 +15,10 @@ from support import cgroups
 def below(scene, oci, monkeypatch):
     """Have the runtime in a cgroup of its own, of this scene; that cgroup."""
     path = f"{scene.cgroup}/engine/conmon"
-    folders = scene.parent(path, oci.hierarchies())
+    directories = scene.parent(path, oci.hierarchies())
     scene.runtime_made(f"{scene.cgroup}/engine")
     scene.runtime_made(scene.cgroup)
-    enter = "".join(f"echo $$ >{folder}/cgroup.procs && " for folder in folders)
+    enter = "".join(f"echo $$ >{directory}/cgroup.procs && " for directory in directories)
     prefix = ("sh", "-c", f'{enter}exec "$@"', "sh", *oci.prefix)
     monkeypatch.setattr(type(oci), "prefix", prefix)
     return path

@@ -46,10 +46,12 @@ class Moved:
         now = cgroups.membership(pid)
         return all(now[name] == self.target for name in self.runtime.hierarchies())
 
-    def folder(self, file):
-        """The folder of the new cgroup that has this file, None where there is none."""
-        folders = [mount + self.target for mount in self.runtime.hierarchies().values()]
-        return next((folder for folder in folders if os.path.exists(f"{folder}/{file}")), None)
+    def directory(self, file):
+        """The directory of the new cgroup that has this file, None where there is none."""
+        directories = [mount + self.target for mount in self.runtime.hierarchies().values()]
+        return next(
+            (directory for directory in directories if os.path.exists(f"{directory}/{file}")), None
+        )
 
     def record(self):
         """The path of the runtime's own record."""
@@ -63,7 +65,7 @@ class Moved:
         assert runtime.status(id) == "running"
         old = cgroups.places(self.bundle.cgroups_path)
         assert len(old) == len(runtime.hierarchies())
-        assert not any(cgroups.read(f"{folder}/cgroup.procs") for folder in old)
+        assert not any(cgroups.read(f"{directory}/cgroup.procs") for directory in old)
 
         lines = runtime.exec(id, "cat", "/proc/self/cgroup").check().out.splitlines()
         found = dict(line.split(":", 2)[1:] for line in lines)
@@ -83,7 +85,7 @@ class Moved:
         if "memory" in runtime.controllers():
             limit = LIMIT[runtime.version]
             runtime.call("update", "--memory", str(48 * MIB), id).check()
-            assert cgroups.read(f"{self.folder(limit)}/{limit}") == str(48 * MIB)
+            assert cgroups.read(f"{self.directory(limit)}/{limit}") == str(48 * MIB)
 
     def assert_ends(self):
         """It can be killed and deleted, and nothing of it is left."""
@@ -147,10 +149,10 @@ def test_delete_by_force_while_it_runs(scene, node, oci, edit):
     assert not is_alive(pid)
 
 
-# How the runtime is told where its records are -> its words, of its name, root and folder.
+# How the runtime is told where its records are -> its words, of its name, root and directory.
 ROOTS = {
     "--root=DIR": lambda r: [r.binary, f"--root={r.root}"],
-    "after other flags": lambda r: [r.binary, "--log", f"{r.folder}/log", "--root", r.root],
+    "after other flags": lambda r: [r.binary, "--log", f"{r.directory}/log", "--root", r.root],
     "twice": lambda r: [r.binary, "--root", "/nowhere", "--root", r.root],
     "default": lambda r: [r.binary],
 }
@@ -219,20 +221,22 @@ class Spoiled(Moved):
 
     def __init__(self, scene, node, runtime, change):
         super().__init__(scene, node, runtime, scene.name, edit=plain)
-        path, folder = self.record(), self.bundle.folder
-        self.good, self.before, self.errors = (f"{folder}/{n}" for n in ("good", "before", "err"))
+        path, directory = self.record(), self.bundle.directory
+        self.good, self.before, self.errors = (
+            f"{directory}/{n}" for n in ("good", "before", "err")
+        )
         self.key = "cgroup-path" if runtime.binary == "crun" else "cgroup_paths"
-        with open(f"{folder}/spoil.py", "w") as file:
+        with open(f"{directory}/spoil.py", "w") as file:
             file.write(SPOIL.format(path=path, key=self.key, change=change))
         (hook,) = self.bundle.config["hooks"]["poststart"]
-        with open(f"{folder}/hook", "w") as file:
+        with open(f"{directory}/hook", "w") as file:
             file.write(
                 f"#!/bin/sh\nset -e\nexec 2>{self.errors}\ncp -p {path} {self.good}\n"
-                f"{sys.executable} {folder}/spoil.py\ncp -p {path} {self.before}\n"
+                f"{sys.executable} {directory}/spoil.py\ncp -p {path} {self.before}\n"
                 f'exec {hook["path"]} "$@"\n'
             )
-        os.chmod(f"{folder}/hook", 0o755)
-        hook["path"] = f"{folder}/hook"
+        os.chmod(f"{directory}/hook", 0o755)
+        hook["path"] = f"{directory}/hook"
         self.bundle.save()
 
     def begin(self):
@@ -345,15 +349,15 @@ def test_it_sees_its_new_cgroup(scene, node, oci, name, namespace):
     if oci.version == 2 and "pids" not in oci.controllers():
         file, value = "cgroup.max.depth", 7
     place = next(p for p in found if oci.version == 2 or "memory" in p)
-    folder = f"{place}{below}"
-    cgroups.write(f"{moved.folder(file)}/{file}", value)
-    assert oci.exec("one", "cat", f"{folder}/{file}").check().out.strip() == str(value)
-    made = oci.exec("one", "busybox", "mkdir", f"{folder}/inner")
+    directory = f"{place}{below}"
+    cgroups.write(f"{moved.directory(file)}/{file}", value)
+    assert oci.exec("one", "cat", f"{directory}/{file}").check().out.strip() == str(value)
+    made = oci.exec("one", "busybox", "mkdir", f"{directory}/inner")
     if "ro" in found[place][0].split(","):
         assert "Read-only file system" in made.refused()
     else:
         made.check()
-        os.rmdir(f"{moved.folder(file)}/inner")
+        os.rmdir(f"{moved.directory(file)}/inner")
     moved.assert_ends()
 
 
@@ -399,7 +403,7 @@ class Draft:
 
 
 def install_precreate(node):
-    """Install that stage, which only `install --engine podman` does, for podman's own folder."""
+    """Install that stage, which only `install --engine podman` does, for podman's own directory."""
     with open(f"{node.hooks_dir}/90-nri-hook-poststop.json") as file:
         text = file.read()
     with open(f"{node.hooks_dir}/90-nri-hook-precreate.json", "w") as file:
@@ -493,8 +497,8 @@ def test_precreate_changes_the_place_alone(scene, node):
     expected["linux"]["cgroupsPath"] = f"{scene.cgroup}-x/native/abc"
     assert printed == expected
     # The parents are there, and ours; create never comes.
-    folders = cgroups.places(f"{scene.cgroup}-x/native")
-    assert folders and all(cgroups.mark(folder) == "abc-setup" for folder in folders)
+    directories = cgroups.places(f"{scene.cgroup}-x/native")
+    assert directories and all(cgroups.mark(directory) == "abc-setup" for directory in directories)
     assert list(node.records()) == ["abc-setup.json"]
     # For ten minutes it may come.
     command("gc", "--state-dir", node.state_dir).check()

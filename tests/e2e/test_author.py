@@ -95,7 +95,7 @@ def test_its_cgroup_has_cgroups_below_it(scene, node, oci):
     case = Case(scene, node, oci)
     name, mount = next(iter(oci.hierarchies().items()))
     path = f"payload['spec']['cgroups'][{name!r}]"
-    make = f"os.mkdir(folder({name!r}, {path}) + '/below')"
+    make = f"os.mkdir(directory({name!r}, {path}) + '/below')"
     answer = {"cgroupsPath": f"{scene.cgroup}/target/one"}
     case.plugin.play({"create": {"python": make, "result": answer}})
     refused(case, "its cgroup has cgroups below it: ")
@@ -131,8 +131,8 @@ def test_a_subgroup_that_leads_out_of_the_scope(scene, node, crun, subgroup):
     annotation = {"run.oci.systemd.subgroup": subgroup.format(scene.name)}
     case = in_unit(scene, node, crun, **annotation)
     refused(case, f"its cgroup is not at its cgroupsPath 'system.slice:{scene.name}:one'")
-    for folder in cgroups.named(scene.name):
-        cgroups.remove(folder)
+    for directory in cgroups.named(scene.name):
+        cgroups.remove(directory)
 
 
 @pytest.mark.guest

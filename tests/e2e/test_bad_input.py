@@ -41,9 +41,9 @@ class Desk:
         self.plugin = node.plugin("noted")
         node.configure(self.plugin)
         node.install()
-        self.folder = f"{scene.folder}/by-hand"
-        self.config = f"{self.folder}/config.json"
-        os.mkdir(self.folder)
+        self.directory = f"{scene.directory}/by-hand"
+        self.config = f"{self.directory}/config.json"
+        os.mkdir(self.directory)
         self.write(CONFIG)
         self.process = scene.sleeper()
         self.others = []
@@ -71,7 +71,7 @@ class Desk:
             "id": "by-hand",
             "status": "created",
             "pid": self.process.pid,
-            "bundle": self.folder,
+            "bundle": self.directory,
             "annotations": {},
             **changes,
         }
@@ -230,7 +230,7 @@ BUNDLES = {
 
 @pytest.mark.parametrize("bundle, line", cases(BUNDLES, ["missing"]))
 def test_a_bundle_that_is_none(untouched, bundle, line):
-    bundle, line = (text.replace("{}", untouched.folder) for text in (bundle, line))
+    bundle, line = (text.replace("{}", untouched.directory) for text in (bundle, line))
     said = untouched.refused(untouched.state(bundle=bundle))
     assert said.startswith(f"container by-hand: {line}")
 
@@ -239,7 +239,7 @@ def test_a_bundle_that_is_none(untouched, bundle, line):
 def test_a_root_that_is_no_path(untouched):
     for root in ("a\0b", "a\ud800"):
         said = untouched.refused(untouched.state(root=root))
-        assert said.startswith(f"container by-hand: {untouched.folder}/a")
+        assert said.startswith(f"container by-hand: {untouched.directory}/a")
         untouched.write({**CONFIG, "root": {"path": root}})
         assert untouched.refused(untouched.state()) == said
         untouched.write(CONFIG)
@@ -323,7 +323,7 @@ def test_something_else_in_the_place_of_config_json(untouched):
 
     kinds = {
         "missing": (lambda path: None, "there is no config.json in the bundle"),
-        "folder": (os.mkdir, "Is a directory"),
+        "directory": (os.mkdir, "Is a directory"),
         "fifo": (os.mkfifo, "empty, expected a JSON document"),
         "endless": (
             lambda path: os.symlink("/dev/zero", path),
@@ -339,11 +339,11 @@ def test_something_else_in_the_place_of_config_json(untouched):
         ),
     }
     for number, (make, line) in enumerate(kinds.values()):
-        folder = f"{untouched.folder}/{number}"
-        os.mkdir(folder)
-        make(f"{folder}/config.json")
-        said = untouched.refused(untouched.state(bundle=folder))
-        assert said == f"container by-hand: {folder}/config.json: {line}"
+        directory = f"{untouched.directory}/{number}"
+        os.mkdir(directory)
+        make(f"{directory}/config.json")
+        said = untouched.refused(untouched.state(bundle=directory))
+        assert said == f"container by-hand: {directory}/config.json: {line}"
 
 
 @pytest.mark.hostonly  # for time
@@ -407,11 +407,11 @@ def assert_cuts_are_refused(desk, path, step):
         return desk.refused(data[:length], "precreate" if "precreate" in path.name else stage)
 
     def as_config(length):
-        folder = f"{desk.folder}/{path.name}-{length}"
-        os.mkdir(folder)
-        (Path(folder) / "config.json").write_bytes(data[:length])
-        said = desk.refused(desk.state(bundle=folder))
-        start = f"container by-hand: {folder}/config.json"
+        directory = f"{desk.directory}/{path.name}-{length}"
+        os.mkdir(directory)
+        (Path(directory) / "config.json").write_bytes(data[:length])
+        said = desk.refused(desk.state(bundle=directory))
+        start = f"container by-hand: {directory}/config.json"
         assert said.startswith(start)
         return said[len(start) :]
 

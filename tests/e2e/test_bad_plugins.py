@@ -48,7 +48,7 @@ class Trial:
         self.bundle = scene.bundle()
         self.hosted = hosted
         self.path = f"{node.plugin_dir}/bad" + (".py" if hosted else "")
-        self.canary = f"{scene.folder}/canary"
+        self.canary = f"{scene.directory}/canary"
         self.first, self.last = node.plugin("first"), node.plugin("last")
 
     def bad(self, script):
@@ -341,34 +341,34 @@ def test_the_answer_of_a_plugin_that_may_fail_is_refused_all_the_same(trial):
 
 @pytest.mark.skipif(cgroups.pure_v2(), reason="needs several hierarchies")
 def test_a_control_file_of_one_hierarchy_only(trial):
-    """In the others the folder has been made before; it goes again."""
-    folders = trial.scene.parent(f"{trial.scene.cgroup}-parent")
+    """In the others the directory has been made before; it goes again."""
+    directories = trial.scene.parent(f"{trial.scene.cgroup}-parent")
     trial.answers(f"{trial.scene.cgroup}-parent/memory.limit_in_bytes")
     trial.configure()
     said = trial.fails()
     assert "/memory.limit_in_bytes: is a control file, expected a cgroup; undone: the move," in said
-    assert all(not os.path.isdir(f"{folder}/memory.limit_in_bytes") for folder in folders)
+    assert all(not os.path.isdir(f"{directory}/memory.limit_in_bytes") for directory in directories)
     assert trial.calls() == [*CREATED, *ALL_DELETED]
 
 
 @hostonly
 def test_an_occupied_cgroup(trial):
     path = f"{trial.scene.cgroup}-taken"
-    folders = trial.scene.parent(path)
+    directories = trial.scene.parent(path)
     process = trial.scene.sleeper()
     try:
-        cgroups.write(f"{folders[-1]}/cgroup.procs", process.pid)
+        cgroups.write(f"{directories[-1]}/cgroup.procs", process.pid)
         trial.answers(path)
         trial.configure()
-        line = f"{folders[-1]}: is occupied by another process, expected an empty cgroup"
+        line = f"{directories[-1]}: is occupied by another process, expected an empty cgroup"
         assert trial.create().refused()
         (logged,) = trial.log.lines(trial.id)
         assert f"outcome=failed; plugin bad: {line}; undone: delete sent to last, bad" in logged
-        assert cgroups.read(f"{folders[-1]}/cgroup.procs") == str(process.pid)
+        assert cgroups.read(f"{directories[-1]}/cgroup.procs") == str(process.pid)
     finally:
         process.kill()
         process.wait()
-    assert all(os.path.isdir(folder) for folder in folders)
+    assert all(os.path.isdir(directory) for directory in directories)
     assert trial.calls() == [*CREATED, *ALL_DELETED]
     assert trial.node.left() == trial.scene.left_cgroups() == trial.scene.left_processes() == []
 
@@ -419,7 +419,7 @@ def test_the_cgroup_of_another_container(trial, moved):
 def test_a_frozen_place(trial, switch, frozen, thawed, above):
     """A process that was moved there would stop, and the runtime with it."""
     path = f"{trial.scene.cgroup}-frozen"
-    files = [f"{folder}/{switch}" for folder in trial.scene.parent(path)]
+    files = [f"{directory}/{switch}" for directory in trial.scene.parent(path)]
     files = [file for file in files if os.path.exists(file)]
     if not files:
         pytest.skip(f"no cgroup here has {switch}")
@@ -468,13 +468,13 @@ def test_no_opinion(trial, answer):
     assert trial.calls() == [*CREATED, *ALL_DELETED]
 
 
-def linked(trial, folder=0o755, file=0o755):
-    """A link in the place of bad, to a trap in a folder elsewhere."""
-    outside = f"{trial.scene.folder}/outside"
+def linked(trial, directory=0o755, file=0o755):
+    """A link in the place of bad, to a trap in a directory elsewhere."""
+    outside = f"{trial.scene.directory}/outside"
     os.mkdir(outside)
     trial.trap(f"{outside}/target")
     os.chmod(f"{outside}/target", file)
-    os.chmod(outside, folder)
+    os.chmod(outside, directory)
     replaced(trial, lambda path: os.symlink(f"{outside}/target", path))
 
 
@@ -508,13 +508,13 @@ UNSAFE = {
         lambda t: linked(t, file=0o777),
         "{bad}: file target may be written by others (mode 0777)",
     ),
-    "link-into-a-loose-folder": (
-        lambda t: linked(t, folder=0o777),
-        "{bad}: folder outside may be written by others (mode 0777)",
+    "link-into-a-loose-directory": (
+        lambda t: linked(t, directory=0o777),
+        "{bad}: directory outside may be written by others (mode 0777)",
     ),
-    "link-into-a-sticky-folder": (
-        lambda t: linked(t, folder=0o1777),
-        "{bad}: the folder of this file may be written by others",
+    "link-into-a-sticky-directory": (
+        lambda t: linked(t, directory=0o1777),
+        "{bad}: the directory of this file may be written by others",
     ),
     "link-by-a-stranger": (
         linked_by_a_stranger,
@@ -529,7 +529,7 @@ UNSAFE = {
         "{bad}: too many symbolic links",
     ),
     "not-executable": (lambda t: os.chmod(t.path, 0o644), "{bad}: Permission denied"),
-    "folder": (lambda t: replaced(t, os.mkdir), "{bad}: expected a regular file"),
+    "directory": (lambda t: replaced(t, os.mkdir), "{bad}: expected a regular file"),
     "fifo": (lambda t: replaced(t, os.mkfifo), "{bad}: expected a regular file"),
     "no-interpreter": (
         lambda t: t.node.executable("bad", "#!/proc/nothing/there\n"),
@@ -566,24 +566,24 @@ def test_the_good_link_that_the_bad_ones_are_made_from(trial):
 @hostonly
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
 @pytest.mark.parametrize("above", [False, True])
-def test_plugins_in_a_folder_that_others_may_write(trial, mode, above):
+def test_plugins_in_a_directory_that_others_may_write(trial, mode, above):
     """In one above, a sticky bit is enough to keep others from replacing what is root's."""
-    plugins, upper = trial.node.plugin_dir, f"{trial.scene.folder}/upper"
+    plugins, upper = trial.node.plugin_dir, f"{trial.scene.directory}/upper"
     trial.trap(trial.path)
     os.mkdir(upper)
     os.rename(plugins, f"{upper}/plugins")
     os.symlink(f"{upper}/plugins", plugins)
-    folder = upper if above else f"{upper}/plugins"
-    os.chmod(folder, mode)
+    directory = upper if above else f"{upper}/plugins"
+    os.chmod(directory, mode)
     trial.node.configure("bad")
     if above and mode == 0o1777:
         trial.create().check()
         assert read(trial.canary)
         trial.runtime.delete(trial.id).check()
         return
-    reason = f"folder {os.path.basename(folder)} may be written by others (mode {mode:04o})"
+    reason = f"directory {os.path.basename(directory)} may be written by others (mode {mode:04o})"
     if mode == 0o1777:
-        reason = "the folder of this file may be written by others"
+        reason = "the directory of this file may be written by others"
     assert trial.fails() == f"plugin bad: {trial.path}: {reason}; nothing to undo"
 
 
@@ -613,14 +613,14 @@ def test_a_type_that_is_no_name(trial, type):
 
 @hostonly
 def test_a_configuration_that_others_may_write(trial):
-    """They could name any program of the plugin folders, with any conf."""
+    """They could name any program of the plugin directories, with any conf."""
     path = trial.node.configure(trial.first)
     os.chmod(path, 0o666)
     line = f"{path}: file conf.json may be written by others (mode 0666)"
     assert fails_early(trial) == line
     os.chmod(path, 0o600)
     os.chmod(trial.node.conf_dir, 0o775)
-    line = f"{path}: folder conf may be written by others (mode 0775)"
+    line = f"{path}: directory conf may be written by others (mode 0775)"
     assert fails_early(trial) == line
     os.chmod(trial.node.conf_dir, 0o700)
     os.chown(path, 1000, 1000)
@@ -638,7 +638,7 @@ def with_environment(trial, *words):
 
 @hostonly
 def test_plugins_do_not_come_from_path(trial):
-    evil = f"{trial.scene.folder}/evil"
+    evil = f"{trial.scene.directory}/evil"
     os.mkdir(evil)
     for name in ("bad", "first", "nri-hook", "python3", "sh", "env"):
         trial.trap(f"{evil}/{name}")
@@ -651,7 +651,7 @@ def test_plugins_do_not_come_from_path(trial):
 
 def test_what_makes_loaders_and_interpreters_run_other_code_is_kept_from_plugins(trial):
     """A shell, an interpreter and the program of the test itself are called without it."""
-    evil = f"{trial.scene.folder}/evil"
+    evil = f"{trial.scene.directory}/evil"
     os.mkdir(evil)
     with open(f"{evil}/sitecustomize.py", "w") as file:
         file.write(f"open({trial.canary!r}, 'a').write('python')\n")
@@ -769,7 +769,7 @@ def test_what_a_late_plugin_started_is_killed_with_it(trial):
     trial.install()
     begin = time.monotonic()
     creating = subprocess.Popen(
-        [*trial.runtime.command(), "create", "--bundle", trial.bundle.folder, trial.id],
+        [*trial.runtime.command(), "create", "--bundle", trial.bundle.directory, trial.id],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -785,17 +785,17 @@ def test_what_a_late_plugin_started_is_killed_with_it(trial):
 @pytest.mark.skipif(cgroups.pure_v2(), reason="needs a v1 freezer, in which nothing can be killed")
 def test_a_plugin_that_does_not_even_die(impatient):
     """One in a frozen cgroup of v1, or waiting for a dead file server: it is not waited for."""
-    (folder,) = impatient.scene.parent(f"{impatient.scene.cgroup}-ice", ["freezer"])
-    cgroups.write(f"{folder}/freezer.state", "FROZEN")
-    stuck = f"open('{folder}/cgroup.procs', 'w').write(str(os.getpid()))"
+    (directory,) = impatient.scene.parent(f"{impatient.scene.cgroup}-ice", ["freezer"])
+    cgroups.write(f"{directory}/freezer.state", "FROZEN")
+    stuck = f"open('{directory}/cgroup.procs', 'w').write(str(os.getpid()))"
     bad = impatient.bad({"create": {"python": stuck}})
     impatient.configure()
     try:
         done = impatient.create(within=2 * TIMEOUT + 9)
         said = impatient.said(done)
-        assert cgroups.read(f"{folder}/cgroup.procs") == str(bad.call("create")["pid"])
+        assert cgroups.read(f"{directory}/cgroup.procs") == str(bad.call("create")["pid"])
     finally:
-        cgroups.write(f"{folder}/freezer.state", "THAWED")
+        cgroups.write(f"{directory}/freezer.state", "THAWED")
     assert said.startswith(f"plugin bad: {impatient.path}: killed: no answer within ")
     assert said.endswith("; undone: delete sent to bad, first")
     assert impatient.calls() == [*CREATED[:2], *ALL_DELETED[1:]]
@@ -825,7 +825,7 @@ def milliseconds(trial, script):
     """The least that the hook needed for bad, of some calls without a runtime; the last status."""
     trial.bad({"create": script})
     sleeper = trial.scene.sleeper()
-    state = {"id": trial.id, "pid": sleeper.pid, "bundle": trial.bundle.folder}
+    state = {"id": trial.id, "pid": sleeper.pid, "bundle": trial.bundle.directory}
     found = []
     for _ in range(4):
         done = trial.node.hook("createRuntime", state)
@@ -949,7 +949,7 @@ def test_every_runtime_refuses(scene, oci, log, answer):
 
 STEAL = """
 path = payload["spec"]["cgroupsPath"]
-old = next(folder(*item) for item in payload["spec"]["cgroups"].items() if path in item[1])
+old = next(directory(*item) for item in payload["spec"]["cgroups"].items() if path in item[1])
 new = old[: -len(path)] + {path!r}
 if os.fork() == 0:
     import time

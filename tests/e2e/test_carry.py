@@ -72,7 +72,7 @@ V2 = {
 PLUGIN = """
 import json
 for hierarchy, files in json.loads(SETTINGS).items():
-    place = folder(hierarchy, payload["spec"]["cgroups"][hierarchy])
+    place = directory(hierarchy, payload["spec"]["cgroups"][hierarchy])
     for name, value in files.items():
         if os.path.exists(place + "/" + name):
             with open(place + "/" + name, "w") as file:
@@ -82,8 +82,8 @@ found = {{}}
 for hierarchy, path in payload["spec"]["cgroups"].items():
     if path.endswith(payload["spec"]["cgroupsPath"]):
         place = found[hierarchy] = {{}}
-        for name in os.listdir(folder(hierarchy, path)):
-            path_ = folder(hierarchy, path) + "/" + name
+        for name in os.listdir(directory(hierarchy, path)):
+            path_ = directory(hierarchy, path) + "/" + name
             status = os.stat(path_)
             text = None
             if status.st_mode & 0o100600 == 0o100600:
@@ -93,7 +93,7 @@ for hierarchy, path in payload["spec"]["cgroups"].items():
                 except OSError as error:
                     text = error.strerror
             place[name] = [text, status.st_uid, status.st_gid, status.st_mode]
-        status = os.stat(folder(hierarchy, path))
+        status = os.stat(directory(hierarchy, path))
         place[""] = [None, status.st_uid, status.st_gid, status.st_mode]
 with open(NOTES, "w") as file:
     json.dump(found, file)
@@ -102,13 +102,13 @@ with open(NOTES, "w") as file:
 
 class Carry:
     """A container whose plugin changes its first cgroup; old: hierarchy -> file -> [text or None,
-    uid, gid, mode], with "" for the folder."""
+    uid, gid, mode], with "" for the directory."""
 
     def __init__(self, scene, node, oci):
         self.scene = scene
         self.node = node
         self.oci = oci
-        self.notes = f"{scene.folder}/notes.json"
+        self.notes = f"{scene.directory}/notes.json"
         self.target = f"{scene.cgroup}/new/place"
 
     def create(self, settings, more="", witnesses=()):
@@ -131,7 +131,7 @@ class Carry:
     def new(self):
         """The same of where it is now."""
         found = {}
-        for hierarchy, place in cgroups.folders(self.oci.pid("one")).items():
+        for hierarchy, place in cgroups.directories(self.oci.pid("one")).items():
             if place.endswith(self.target):
                 found[hierarchy] = {name: look(f"{place}/{name}") for name in os.listdir(place)}
                 found[hierarchy][""] = look(place)
@@ -187,7 +187,7 @@ def test_owner_and_mode_are_carried(carry):
     more = """
 for hierarchy, path in payload["spec"]["cgroups"].items():
     if path.endswith(payload["spec"]["cgroupsPath"]):
-        place = folder(hierarchy, path)
+        place = directory(hierarchy, path)
         for name in ("", "cgroup.procs", "tasks", "cgroup.subtree_control"):
             if os.path.exists(place + "/" + name):
                 os.chown(place + "/" + name, 12345, 54321)
@@ -206,10 +206,10 @@ for hierarchy, path in payload["spec"]["cgroups"].items():
 def test_what_comes_from_the_parent_comes_from_the_new_one(scene, node, oci):
     """A container that asks for nothing itself has, like one that was created there, what the
     parent there hands down: on v1 these CPUs and this swappiness."""
-    for folder in scene.parent(f"{scene.cgroup}/strict"):
+    for directory in scene.parent(f"{scene.cgroup}/strict"):
         for file, value in {"cpuset.cpus": 0, "memory.swappiness": 10}.items():
-            if oci.version == 1 and os.path.exists(f"{folder}/{file}"):
-                cgroups.write(f"{folder}/{file}", value)
+            if oci.version == 1 and os.path.exists(f"{directory}/{file}"):
+                cgroups.write(f"{directory}/{file}", value)
     scene.runtime_made(scene.cgroup)
     native = scene.bundle(cgroups_path=f"{scene.cgroup}/strict/native")
     oci.create("native", native).check()
@@ -218,7 +218,7 @@ def test_what_comes_from_the_parent_comes_from_the_new_one(scene, node, oci):
     carry.create({}).check()
     found = carry.new()
     assert set(found) == set(oci.hierarchies())
-    for hierarchy, place in cgroups.folders(oci.pid("native")).items():
+    for hierarchy, place in cgroups.directories(oci.pid("native")).items():
         for name in filter(is_setting, found.get(hierarchy, ())):
             assert found[hierarchy][name][0] == look(f"{place}/{name}")[0], name
 
@@ -228,9 +228,9 @@ def test_what_cannot_be_carried_refuses_the_move(scene, node, runc):
     """A real-time budget, of which the parent that is made for the new place has none. The line
     names the file; all is undone before the deletes, and what the old one gave up is back."""
     carry = Carry(scene, node, runc)
-    look = f"{scene.folder}/after-the-undo"
+    look = f"{scene.directory}/after-the-undo"
     after = f"""
-place = folder("cpu", payload["spec"]["cgroups"]["cpu"])
+place = directory("cpu", payload["spec"]["cgroups"]["cpu"])
 with open(place + "/cpu.rt_runtime_us") as source, open({look!r}, "w") as file:
     file.write(source.read())
 """
@@ -249,7 +249,7 @@ with open(place + "/cpu.rt_runtime_us") as source, open({look!r}, "w") as file:
 # A budget that was just given back is free only after a while.
 TAKE_BUDGET = """
 import time
-place = folder("cpu", payload["spec"]["cgroups"]["cpu"])
+place = directory("cpu", payload["spec"]["cgroups"]["cpu"])
 for attempt in range(100):
     try:
         with open(place + "/cpu.rt_runtime_us", "w") as file:
@@ -279,8 +279,8 @@ def test_exclusive_cpus_refuse_the_move(scene, node, runc):
     carry = Carry(scene, node, runc)
     carry.target = f"{scene.cgroup}-new"
     after = f"""
-place = folder("cpuset", payload["spec"]["cgroups"]["cpuset"])
-look = {scene.folder!r} + "/after"
+place = directory("cpuset", payload["spec"]["cgroups"]["cpuset"])
+look = {scene.directory!r} + "/after"
 with open(place + "/cpuset.cpu_exclusive") as source, open(look, "w") as file:
     file.write(source.read())
 """
@@ -289,21 +289,21 @@ with open(place + "/cpuset.cpu_exclusive") as source, open(look, "w") as file:
     text = carry.create(settings, witnesses=[witness]).refused()
     assert f"{scene.cgroup}-new/cpuset.cpus: cannot take" in text
     assert "NOT undone" not in text
-    with open(f"{scene.folder}/after") as file:
+    with open(f"{scene.directory}/after") as file:
         assert file.read() == "1\n"
 
 
 @pytest.mark.guest
 def test_a_parent_with_processes_refuses_the_move(scene, node, runc):
     """On v2 it can have no controllers below it, so no limits."""
-    (folder,) = scene.parent(f"{scene.cgroup}/busy")
+    (directory,) = scene.parent(f"{scene.cgroup}/busy")
     carry = Carry(scene, node, runc)
     carry.target = f"{scene.cgroup}/busy/between/one"
     sleeper = scene.sleeper()
     try:
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
         text = carry.create({"": {"pids.max": 77}}).refused()
-        assert f"{folder}/cgroup.subtree_control: cannot take" in text
+        assert f"{directory}/cgroup.subtree_control: cannot take" in text
     finally:
         sleeper.kill()
         sleeper.wait()

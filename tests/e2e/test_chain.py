@@ -128,7 +128,7 @@ def test_delete_tells_where_it_really_was(scene, node, chain):
 
 
 def test_delete_goes_by_what_create_saw(node, chain):
-    """The configuration and the plugin folder of that time."""
+    """The configuration and the plugin directory of that time."""
     plugins = [node.plugin("a"), node.plugin("b")]
     chain.create({"type": "a", "conf": {"old": 1}}, {"type": "b", "conf": None}).check()
     new = node.plugin("new")
@@ -381,7 +381,7 @@ def state(chain, **more):
         "ociVersion": "1.0.2",
         "id": "one",
         "status": "stopped",
-        "bundle": chain.bundle.folder,
+        "bundle": chain.bundle.directory,
         **more,
     }
 

@@ -108,11 +108,11 @@ def test_a_sandbox_and_its_labels(node, client):
 
 
 def test_a_plugin_runs_as_under_the_hook(node, client, scene, monkeypatch):
-    monkeypatch.chdir(scene.folder)
+    monkeypatch.chdir(scene.directory)
     monkeypatch.setenv("LD_NOTHING", "x")
     plugin = node.plugin("some")
     client(plugin).invoke(Task("redis", None, CONFIG), State.CREATE)
-    assert os.getcwd() == scene.folder
+    assert os.getcwd() == scene.directory
     call = plugin.call("create")
     assert (call["cwd"], call["umask"], set(call["fds"])) == ("/", 0o022, {"0", "1", "2"})
     assert "LD_NOTHING" not in call["environment"]
@@ -127,7 +127,7 @@ import os, signal, tempfile
 from nri_hook.client import Client, Task
 signal.signal(signal.SIGTERM, lambda *a: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-kept = tempfile.TemporaryDirectory(dir={scene.folder!r})
+kept = tempfile.TemporaryDirectory(dir={scene.directory!r})
 client = Client({node.conf_dir!r}, ({node.plugin_dir!r},))
 client.invoke(Task("redis", -1, {CONFIG!r}), "create")
 assert os.path.isdir(kept.name)
@@ -186,6 +186,6 @@ def test_what_is_wrong_is_one_kind_of_error(node, client, scene):
 
 
 def test_without_a_configuration_there_is_nothing_to_call(scene):
-    found = Client(f"{scene.folder}/nothing")
+    found = Client(f"{scene.directory}/nothing")
     assert found.plugins() == []
     assert found.invoke(Task("redis", None, CONFIG), State.CREATE) == []

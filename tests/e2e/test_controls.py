@@ -120,12 +120,12 @@ def io_max(value):
 
 
 def levels(pid):
-    """Hierarchy -> the folders of a container from its scope down, or its only one."""
+    """Hierarchy -> the directories of a container from its scope down, or its only one."""
     found = {}
-    for name, folder in cgroups.folders(pid).items():
-        if "/nri-test-" not in folder:  # not its own
+    for name, directory in cgroups.directories(pid).items():
+        if "/nri-test-" not in directory:  # not its own
             continue
-        head, scope, rest = folder.partition(".scope")
+        head, scope, rest = directory.partition(".scope")
         found[name] = [head + scope]
         for part in rest.strip("/").split("/"):
             if part:
@@ -137,12 +137,12 @@ def problems(pid, control, files):
     """What is wrong in the raw files of all levels."""
     found = []
     for file, text in files.items():
-        (folders,) = [f for f in levels(pid).values() if os.path.exists(f"{f[-1]}/{file}")]
-        for folder in folders:
-            raw = read(f"{folder}/{file}").strip()
+        (directories,) = [f for f in levels(pid).values() if os.path.exists(f"{f[-1]}/{file}")]
+        for directory in directories:
+            raw = read(f"{directory}/{file}").strip()
             # Without a quota its period says nothing: the kernel leaves it, systemd resets it.
             if raw != text and not (text == "max *" and raw.startswith("max ")):
-                found.append(f"{control}: {folder}/{file} is {raw!r}, expected {text!r}")
+                found.append(f"{control}: {directory}/{file} is {raw!r}, expected {text!r}")
     return found
 
 
@@ -151,7 +151,7 @@ def play(controls, pid):
     lacking, wrong = set(), []
     for control, value, v1 in STEPS:
         files = v1 if "cpu" in levels(pid) else V2[control](value)
-        own = [folders[-1] for folders in levels(pid).values()]
+        own = [directories[-1] for directories in levels(pid).values()]
         is_there = files and all(any(os.path.exists(f"{f}/{n}") for f in own) for n in files)
         if control == "io_max" and not DISK:
             continue
@@ -250,8 +250,8 @@ def in_scope(scene, oci):
 @pytest.mark.guest
 def test_a_daemon_reload_undoes_nothing(in_scope, oci):
     pid, controls = in_scope
-    (folders,) = levels(pid).values()
-    assert len(folders) == (2 if oci.binary == "crun" else 1)
+    (directories,) = levels(pid).values()
+    assert len(directories) == (2 if oci.binary == "crun" else 1)
     set_all(controls, pid, HALF)
     set_all(controls, pid, IDLE)
     assert controls.cpu_quota == HALF["cpu_quota"]
@@ -345,8 +345,8 @@ def test_not_its_own(scene, runc):
     refused("no cgroup yet", bundle.cgroups_path, None, None)
 
     guest = scene.sleeper()
-    for folder in cgroups.places(bundle.cgroups_path):
-        cgroups.write(f"{folder}/cgroup.procs", guest.pid)
+    for directory in cgroups.places(bundle.cgroups_path):
+        cgroups.write(f"{directory}/cgroup.procs", guest.pid)
     refused(f"is shared with process {guest.pid}", bundle.cgroups_path, None, pid, True)
     Controls(bundle.cgroups_path, None, pid, creating=False).pids_max = 50
 

@@ -17,7 +17,7 @@ MEMORY = "memory.max"
 class Scope:
     """A container under systemd that is sent from one scope to another.
 
-    old: the folder of the first.
+    old: the directory of the first.
     """
 
     def __init__(self, scene, node, runtime, annotations):

@@ -26,9 +26,9 @@ DEPTHS = (1200, 3000)
 class Nest:
     """Cgroups in a cgroup in a cgroup, each called "n"."""
 
-    def __init__(self, folder, depth):
-        self.folder = folder
-        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    def __init__(self, directory, depth):
+        self.directory = directory
+        here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         for _ in range(depth):
             os.mkdir("n", dir_fd=here)
             inner = os.open("n", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
@@ -44,16 +44,16 @@ class Nest:
 
     def close(self):
         os.close(self.deepest)
-        if os.path.isdir(f"{self.folder}/n"):
-            nested.remove(f"{self.folder}/n")
+        if os.path.isdir(f"{self.directory}/n"):
+            nested.remove(f"{self.directory}/n")
 
 
 @pytest.fixture
 def nest(request):
     nests = []
 
-    def nest(folder, depth):
-        nests.append(Nest(folder, depth))
+    def nest(directory, depth):
+        nests.append(Nest(directory, depth))
         return nests[-1]
 
     yield nest
@@ -63,8 +63,8 @@ def nest(request):
 
 @pytest.fixture
 def cgroup(scene):
-    (folder,) = scene.parent(f"{scene.cgroup}-deep")
-    return folder
+    (directory,) = scene.parent(f"{scene.cgroup}-deep")
+    return directory
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -117,7 +117,7 @@ class Deep:
     def nri_hook(self, *args):
         argv = [sys.executable, "-m", "nri_hook", *args, "--state-dir", self.node.state_dir]
         environment = {**os.environ, "PYTHONPATH": TOP}
-        out = f"{self.runtime.folder}/out"
+        out = f"{self.runtime.directory}/out"
         return run([*self.runtime.prefix, *argv], out, cwd="/", env=environment).check()
 
 

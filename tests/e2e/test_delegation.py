@@ -238,7 +238,7 @@ def test_invoke_says_so_too(scene, node, oci):
     bundle = scene.bundle(edit=Edit("rw"))
     oci.create(scene.name, bundle).check()
     node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": scene.cgroup}}}))
-    words = ["invoke", "--bundle", bundle.folder, "--pid", str(oci.pid(scene.name)), "--json"]
+    words = ["invoke", "--bundle", bundle.directory, "--pid", str(oci.pid(scene.name)), "--json"]
     done = command(*words, *node.options(), prefix=oci.prefix).check()
     move = json.loads(done.out)["move"]
     assert (move["outcome"], move["reason"]) == ("left", WRITABLE.format(OWN))

@@ -1,4 +1,5 @@
-"""`nri-hook install --engine podman`: which folders podman and CRI-O read, asked of podman itself.
+"""`nri-hook install --engine podman`: which directories podman and CRI-O read, asked of podman
+itself.
 
 Each machine here has a copy of /etc and /usr/share/containers of its own, bound over the real ones
 in a private mount namespace: install and podman run as they would on a real machine.
@@ -35,10 +36,10 @@ pytestmark = [
 class Machine:
     """What commands in it see as /etc and /usr/share/containers is this test's own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.launcher = folder / "libexec" / "nri-hook"
-        self.mounts = {"/usr/share/containers": folder / "share", "/etc": folder / "etc"}
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.launcher = directory / "libexec" / "nri-hook"
+        self.mounts = {"/usr/share/containers": directory / "share", "/etc": directory / "etc"}
         for real, own in self.mounts.items():
             subprocess.run(["cp", "-a", real, own], check=True)
         # Whatever of it this machine has.
@@ -47,7 +48,7 @@ class Machine:
             *("etc/containers/containers.conf", "etc/containers/containers.conf.d"),
             *("share/containers.conf", "share/containers.conf.d"),
         ):
-            subprocess.run(["rm", "-rf", folder / name], check=True)
+            subprocess.run(["rm", "-rf", directory / name], check=True)
 
     def path(self, path: str) -> Path:
         """Where a path of the machine lies."""
@@ -61,7 +62,7 @@ class Machine:
         self.path(path).write_text(text)
 
     def tree(self) -> dict[str, Any]:
-        return tree(self.folder)
+        return tree(self.directory)
 
     def run(self, *command: object, **environment: str) -> Any:
         """Run a command and return what subprocess.run() does."""
@@ -71,7 +72,7 @@ class Machine:
             ["unshare", "-m", "--propagation", "private", "sh", "-ec", mounts + 'exec "$@"', "sh"]
             + [str(part) for part in command],
             cwd="/",
-            env={**base, "HOME": str(self.folder), "PYTHONPATH": str(ROOT), **environment},
+            env={**base, "HOME": str(self.directory), "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,
             text=True,
             timeout=120,
@@ -84,8 +85,8 @@ class Machine:
         args = (command, *place, "--launcher", self.launcher, *args)
         return self.run(sys.executable, "-m", "nri_hook", *args, **environment)
 
-    def podman_folders(self) -> list[str]:
-        """The folders of hook files that podman reads: the default of its flag."""
+    def podman_directories(self) -> list[str]:
+        """The directories of hook files that podman reads: the default of its flag."""
         shown = well(self.run("podman", "--help")).stdout
         found = re.search(r"--hooks-dir .*?(?:\(default \[(.*)\]\))?$", shown, re.M)
         assert found
@@ -97,8 +98,8 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def hook_file(stage: str, folder: str = OWN) -> str:
-    return f"{folder}/90-nri-hook-{stage}.json"
+def hook_file(stage: str, directory: str = OWN) -> str:
+    return f"{directory}/90-nri-hook-{stage}.json"
 
 
 # Install
@@ -107,7 +108,7 @@ def hook_file(stage: str, folder: str = OWN) -> str:
 @hostonly
 def test_install_writes_all(machine: Machine) -> None:
     before = machine.tree()
-    assert machine.podman_folders() == [SHARED]
+    assert machine.podman_directories() == [SHARED]
     run = well(machine.nri_hook("install", "--conf-dir", "/c", "--timeout", 4))
     # In this order: podman reads what is whole, and only then.
     files = [str(machine.launcher), *map(hook_file, STAGES), DROP_IN]
@@ -123,7 +124,7 @@ def test_install_writes_all(machine: Machine) -> None:
         assert document["stages"] == [stage]
         assert document["hook"]["path"] == str(machine.launcher)
         assert document["hook"]["args"] == ["nri-hook", stage, "--conf-dir", "/c", "--timeout", "4"]
-    assert machine.podman_folders() == [SHARED, OWN]
+    assert machine.podman_directories() == [SHARED, OWN]
 
     before = machine.tree()
     well(machine.nri_hook("install", "--conf-dir", "/c", "--timeout", 4))
@@ -187,12 +188,12 @@ LISTED = {
 def test_a_hooks_dir_that_does_is_enough(machine: Machine, name: str) -> None:
     for path, text in LISTED[name].items():
         machine.write(path, text)
-    folders = machine.podman_folders()
+    directories = machine.podman_directories()
     well(machine.nri_hook("install"))
     assert not machine.path(DROP_IN).exists()
     assert all(machine.path(hook_file(stage)).exists() for stage in STAGES)
-    assert machine.podman_folders() == folders
-    assert OWN in map(os.path.normpath, folders)
+    assert machine.podman_directories() == directories
+    assert OWN in map(os.path.normpath, directories)
 
 
 SET = {
@@ -213,10 +214,10 @@ SET = {
 @hostonly
 @pytest.mark.parametrize("name", SET)
 def test_a_hooks_dir_that_does_not_is_left_alone(machine: Machine, name: str) -> None:
-    path, text, folders = SET[name]
+    path, text, directories = SET[name]
     machine.write(path, text)
     before = machine.tree()
-    expected = f"hooks_dir = {json.dumps([*folders, OWN])}"
+    expected = f"hooks_dir = {json.dumps([*directories, OWN])}"
     for args in (["install"], ["install", "--print"]):
         run = machine.nri_hook(*args)
         assert one_line(run) == (
@@ -225,11 +226,11 @@ def test_a_hooks_dir_that_does_not_is_left_alone(machine: Machine, name: str) ->
         )
         assert run.stdout == ""
         assert machine.tree() == before
-    assert machine.podman_folders() == (folders or [""])
+    assert machine.podman_directories() == (directories or [""])
     # What the line says is all that is needed.
     machine.write(path, f"[engine]\n{expected}\n")
     well(machine.nri_hook("install"))
-    assert machine.podman_folders() == [*folders, OWN]
+    assert machine.podman_directories() == [*directories, OWN]
 
 
 BROKEN = {
@@ -261,10 +262,10 @@ def test_what_cannot_be_read_is_named(machine: Machine, name: str) -> None:
     assert machine.tree() == before
 
 
-def test_appended_folders(machine: Machine) -> None:
+def test_appended_directories(machine: Machine) -> None:
     """`append` is of podman 4.8; what came before stays."""
     main, late = "/usr/share/containers/containers.conf", "/etc/containers/containers.conf.d/1.conf"
-    for before, after, folders in (
+    for before, after, directories in (
         (None, f'hooks_dir = ["{OWN}", {{append=true}}]', [SHARED, OWN]),
         (LINE, 'hooks_dir = ["/a", { append = true }]', [SHARED, OWN, "/a"]),
         ('hooks_dir = ["/a"]', 'hooks_dir = ["/b", {append=true}]', ["/a", "/b"]),
@@ -272,13 +273,13 @@ def test_appended_folders(machine: Machine) -> None:
         machine.write(main, f"[engine]\n{before}" if before else "")
         machine.write(late, f"[engine]\n{after}")
         run = machine.nri_hook("install", "--print")
-        if OWN in folders:
+        if OWN in directories:
             assert DROP_IN not in well(run).stdout
         else:
             assert f"{late}: has a hooks_dir of its own" in one_line(run)
-            assert json.dumps([*folders, OWN]) in run.stderr
+            assert json.dumps([*directories, OWN]) in run.stderr
         if podman_version() >= (4, 8):
-            assert machine.podman_folders() == folders
+            assert machine.podman_directories() == directories
 
 
 def podman_version() -> tuple[int, ...]:
@@ -291,11 +292,14 @@ def podman_version() -> tuple[int, ...]:
 @hostonly
 def test_a_hooks_dir_of_root_alone(machine: Machine) -> None:
     """podman 5 reads it as root too, podman 4 does not: it neither replaces the drop-in nor may
-    it hide our folder."""
-    path = machine.folder / ".config" / "containers" / "containers.conf"
+    it hide our directory."""
+    path = machine.directory / ".config" / "containers" / "containers.conf"
     path.parent.mkdir(parents=True)
     path.write_text('[engine]\nhooks_dir = ["/a"]')
-    for config in ({}, {"XDG_CONFIG_HOME": str(machine.folder / ".config"), "HOME": "/proc/none"}):
+    for config in (
+        {},
+        {"XDG_CONFIG_HOME": str(machine.directory / ".config"), "HOME": "/proc/none"},
+    ):
         assert f"{path}: has a hooks_dir of its own" in one_line(
             machine.nri_hook("install", **config)
         )
@@ -305,7 +309,7 @@ def test_a_hooks_dir_of_root_alone(machine: Machine) -> None:
     assert "containers.conf.d/1.conf: has a" in one_line(machine.nri_hook("install"))
     shutil.rmtree(path.parent / "containers.conf.d")
     well(machine.nri_hook("install"))
-    assert machine.podman_folders() == [SHARED, OWN]
+    assert machine.podman_directories() == [SHARED, OWN]
     assert machine.path(DROP_IN).exists()
 
 
@@ -318,7 +322,7 @@ def test_a_hooks_dir_of_root_alone(machine: Machine) -> None:
         "/etc/containers/containers.rootful.conf.d/a.conf",
     ],
 )
-def test_the_folders_of_podman_6(machine: Machine, path: str) -> None:
+def test_the_directories_of_podman_6(machine: Machine, path: str) -> None:
     machine.write(path, '[engine]\nhooks_dir = ["/a"]')
     assert f"{path}: has a hooks_dir of its own" in one_line(machine.nri_hook("install"))
     # One of the same name nearer to the administrator takes its place.
@@ -328,11 +332,11 @@ def test_the_folders_of_podman_6(machine: Machine, path: str) -> None:
 
 @hostonly
 def test_files_that_podman_does_not_read(machine: Machine) -> None:
-    folder = os.path.dirname(DROP_IN)
-    machine.path(f"{folder}/folder.conf").mkdir(parents=True)
-    machine.write(f"{folder}/a.conf.bak", "[engine]\nhooks_dir = []")
+    directory = os.path.dirname(DROP_IN)
+    machine.path(f"{directory}/directory.conf").mkdir(parents=True)
+    machine.write(f"{directory}/a.conf.bak", "[engine]\nhooks_dir = []")
     well(machine.nri_hook("install"))
-    assert machine.podman_folders() == [SHARED, OWN]
+    assert machine.podman_directories() == [SHARED, OWN]
 
 
 @hostonly
@@ -340,7 +344,7 @@ def test_files_that_podman_does_not_read(machine: Machine) -> None:
 def test_a_hooks_dir_in_another_table_is_none(machine: Machine, text: str) -> None:
     machine.write(CONF, text.format(line=LINE.replace(OWN, "/a")))
     well(machine.nri_hook("install"))
-    assert machine.podman_folders() == [SHARED, OWN]
+    assert machine.podman_directories() == [SHARED, OWN]
 
 
 @hostonly
@@ -356,9 +360,9 @@ def test_the_drop_in_goes_where_it_is_not_needed(machine: Machine) -> None:
     """A hooks_dir that was set after the first install is not overridden by the second."""
     well(machine.nri_hook("install"))
     machine.write(CONF, f'[engine]\nhooks_dir = ["/a", "{OWN}"]')
-    assert machine.podman_folders() == [SHARED, OWN]
+    assert machine.podman_directories() == [SHARED, OWN]
     well(machine.nri_hook("install"))
-    assert machine.podman_folders() == ["/a", OWN]
+    assert machine.podman_directories() == ["/a", OWN]
     assert not machine.path(DROP_IN).exists()
 
 
@@ -367,23 +371,25 @@ def test_the_drop_in_goes_where_it_is_not_needed(machine: Machine) -> None:
 
 @hostonly
 @pytest.mark.parametrize("path", ["/etc/crio/crio.conf", "/etc/crio/crio.conf.d/a/b"])
-@pytest.mark.parametrize("folder", [OWN, OWN + "/", "/link"])
-def test_a_folder_that_crio_reads_is_not_used(machine: Machine, path: str, folder: str) -> None:
-    link = machine.folder / "link"
+@pytest.mark.parametrize("directory", [OWN, OWN + "/", "/link"])
+def test_a_directory_that_crio_reads_is_not_used(
+    machine: Machine, path: str, directory: str
+) -> None:
+    link = machine.directory / "link"
     link.symlink_to(OWN)
-    folder = str(link) if folder == "/link" else folder
-    machine.write(path, f'[crio.runtime]\nhooks_dir = [\n\t"{SHARED}",\n\t"{folder}",\n]\n')
+    directory = str(link) if directory == "/link" else directory
+    machine.write(path, f'[crio.runtime]\nhooks_dir = [\n\t"{SHARED}",\n\t"{directory}",\n]\n')
     machine.write("/etc/crio/crio.conf.d/z", "[crio.runtime]\nhooks_dir = []")
     before = machine.tree()
     line = one_line(machine.nri_hook("install"))
     assert line.startswith(f"nri-hook install: {path}: CRI-O reads {OWN}, and does not start")
     assert machine.tree() == before
     # What podman and CRI-O read by default has no precreate, so nothing keeps it from being used.
-    well(machine.nri_hook("install", "--hooks-dir", machine.folder / "hooks.d"))
+    well(machine.nri_hook("install", "--hooks-dir", machine.directory / "hooks.d"))
 
 
 @hostonly
-def test_a_crio_that_reads_other_folders(machine: Machine) -> None:
+def test_a_crio_that_reads_other_directories(machine: Machine) -> None:
     machine.write("/etc/crio/crio.conf", f'[crio.runtime]\nhooks_dir = ["{SHARED}", "/a"]\n')
     machine.write("/etc/crio/crio.conf.d/1", f'# [crio.runtime]\n# hooks_dir = ["{OWN}"]\n')
     well(machine.nri_hook("install"))
@@ -399,17 +405,17 @@ def test_a_crio_whose_configuration_is_written_in_another_way(machine: Machine) 
 
 
 @hostonly
-def test_a_link_to_the_shared_folder_is_not_used(machine: Machine) -> None:
+def test_a_link_to_the_shared_directory_is_not_used(machine: Machine) -> None:
     machine.path(SHARED).mkdir(parents=True)
     machine.path(OWN).parent.mkdir()
     machine.path(OWN).symlink_to(SHARED)
     line = one_line(machine.nri_hook("install"))
-    assert line.startswith(f"nri-hook install: {OWN}: is the same folder as {SHARED}")
+    assert line.startswith(f"nri-hook install: {OWN}: is the same directory as {SHARED}")
     assert not list(machine.path(SHARED).iterdir())
 
 
 CRIO = ("--engine", "crio")
-# The files of CRI-O's configuration, and the folder that they have the hook files go to.
+# The files of CRI-O's configuration, and the directory that they have the hook files go to.
 READ_BY_CRIO = {
     "default": ({}, SHARED),
     "no hooks_dir": ({"/etc/crio/crio.conf": "[crio.runtime]\n# hooks_dir = ['/a']\n"}, SHARED),
@@ -423,7 +429,7 @@ READ_BY_CRIO = {
         },
         "/etc/b",
     ),
-    "folders are walked in the order of names": (
+    "directories are walked in the order of names": (
         {
             "/etc/crio/crio.conf.d/10/z": "[crio.runtime]\nhooks_dir = ['/etc/a']",
             "/etc/crio/crio.conf.d/20": "[crio.runtime]\nhooks_dir = ['/etc/b']",
@@ -447,8 +453,8 @@ READ_BY_CRIO = {
 
 @hostonly
 @pytest.mark.parametrize("name", READ_BY_CRIO)
-def test_for_crio_into_the_folder_that_it_reads(machine: Machine, name: str) -> None:
-    written, folder = READ_BY_CRIO[name]
+def test_for_crio_into_the_directory_that_it_reads(machine: Machine, name: str) -> None:
+    written, directory = READ_BY_CRIO[name]
     for path, text in written.items():
         machine.write(path, text)
     if name == "where it is already":
@@ -456,28 +462,30 @@ def test_for_crio_into_the_folder_that_it_reads(machine: Machine, name: str) -> 
         machine.write(hook_file("createRuntime", "/etc/b"), text)
     shown = shown_files(well(machine.nri_hook("install", *CRIO, "--print")).stdout)
     well(machine.nri_hook("install", *CRIO))
-    files = [hook_file(stage, folder) for stage in STAGES[1:]]
+    files = [hook_file(stage, directory) for stage in STAGES[1:]]
     assert [path for path, _ in shown] == [*files, str(machine.launcher)]
     assert shown[:-1] == [(path, machine.path(path).read_text()) for path in files]
-    assert not machine.path(hook_file("precreate", folder)).exists()
+    assert not machine.path(hook_file("precreate", directory)).exists()
     assert not machine.path(DROP_IN).exists()
-    # The launcher stays while CRI-O calls it, whatever its folder.
-    if folder != SHARED:
+    # The launcher stays while CRI-O calls it, whatever its directory.
+    if directory != SHARED:
         well(machine.nri_hook("install"))
         line = one_line(machine.nri_hook("uninstall"))
-        assert f"{machine.launcher}: kept, {folder}/90-nri-hook-createRuntime.json calls it" in line
+        assert (
+            f"{machine.launcher}: kept, {directory}/90-nri-hook-createRuntime.json calls it" in line
+        )
     well(machine.nri_hook("uninstall", *CRIO))
     assert not [path for path in machine.tree() if "nri-hook" in path]
 
 
 @hostonly
-def test_a_crio_that_reads_no_folder_that_can_be_written(machine: Machine) -> None:
-    for folders in ([], ["/etc/passwd/x"]):
-        text = f"[crio.runtime]\nhooks_dir = {json.dumps(folders)}"
+def test_a_crio_that_reads_no_directory_that_can_be_written(machine: Machine) -> None:
+    for directories in ([], ["/etc/passwd/x"]):
+        text = f"[crio.runtime]\nhooks_dir = {json.dumps(directories)}"
         machine.write("/etc/crio/crio.conf", text)
         before = machine.tree()
         line = one_line(machine.nri_hook("install", *CRIO))
-        expected = f"hooks_dir = {json.dumps([*folders, '/etc/crio/hooks.d'])}"
+        expected = f"hooks_dir = {json.dumps([*directories, '/etc/crio/hooks.d'])}"
         assert f"where nothing can be written; expected under [crio.runtime]: {expected}\n" in line
         assert machine.tree() == before
         machine.write("/etc/crio/crio.conf", f"[crio.runtime]\n{expected}")
@@ -512,7 +520,7 @@ def test_uninstall_takes_all_away(machine: Machine) -> None:
     assert sorted(hooks) == sorted(f"{hook_file(stage)}: removed" for stage in STAGES)
     assert (drop_in, launcher) == (f"{DROP_IN}: removed", f"{machine.launcher}: removed")
     assert not [path for path in machine.tree() if "nri-hook" in path]
-    assert machine.podman_folders() == [SHARED]
+    assert machine.podman_directories() == [SHARED]
     again = well(machine.nri_hook("uninstall"))
     assert (again.stdout, again.stderr) == ("", "")
 
@@ -533,10 +541,10 @@ def test_uninstall_keeps_a_changed_drop_in(machine: Machine) -> None:
 def test_the_launcher_stays_while_an_engine_calls_it(machine: Machine) -> None:
     """A hook file without its launcher stops every container under CRI-O."""
     shared = ["--hooks-dir", SHARED]
-    for first, last, folder in (([], shared, SHARED), (shared, [], OWN)):
+    for first, last, directory in (([], shared, SHARED), (shared, [], OWN)):
         well(machine.nri_hook("install", *shared))
         well(machine.nri_hook("install"))
-        caller = hook_file("createRuntime", folder)
+        caller = hook_file("createRuntime", directory)
         assert one_line(machine.nri_hook("uninstall", *first)) == (
             f"nri-hook uninstall: {machine.launcher}: kept, {caller} calls it\n"
         )
@@ -550,7 +558,7 @@ def test_the_launcher_stays_while_an_engine_calls_it(machine: Machine) -> None:
 PLUGIN = """\
 #!/bin/sh
 payload=$(cat)
-echo "$payload" >>{folder}/payloads
+echo "$payload" >>{directory}/payloads
 case $payload in
 *'"setup"'*) echo '{{"cgroupsPath": "/nri-test-engines/asked-for"}}' ;;
 *) echo '{{}}' ;;
@@ -572,23 +580,23 @@ def podman(machine: Machine, tmp_path: Path) -> Any:
 
         yield run
     for top in (*CGROUPS.glob("nri-test-engines"), *CGROUPS.glob("*/nri-test-engines")):
-        for folder, _, _ in os.walk(top, topdown=False):
-            remove_cgroup(Path(folder))
+        for directory, _, _ in os.walk(top, topdown=False):
+            remove_cgroup(Path(directory))
 
 
 def test_podman_places_a_container_before_it_is_made(machine: Machine, podman: Any) -> None:
-    plugin = machine.folder / "plugins" / "placer"
+    plugin = machine.directory / "plugins" / "placer"
     plugin.parent.mkdir()
-    plugin.write_text(PLUGIN.format(folder=machine.folder))
+    plugin.write_text(PLUGIN.format(directory=machine.directory))
     plugin.chmod(0o755)
     machine.write("/etc/nri/conf.json", '{"version": "0.1", "plugins": [{"type": "placer"}]}')
-    flags = ["--plugin-dir", plugin.parent, "--state-dir", machine.folder / "state"]
+    flags = ["--plugin-dir", plugin.parent, "--state-dir", machine.directory / "state"]
     well(machine.nri_hook("install", *flags))
-    # A stage that has a file in both folders runs once.
+    # A stage that has a file in both directories runs once.
     well(machine.nri_hook("install", *flags, "--hooks-dir", SHARED))
 
     assert podman("echo", "it ran") == "it ran\n"
-    payloads = [json.loads(line) for line in (machine.folder / "payloads").open()]
+    payloads = [json.loads(line) for line in (machine.directory / "payloads").open()]
     assert [payload["state"] for payload in payloads] == ["setup", "create", "delete"]
     assert len({payload["id"] for payload in payloads}) == 1
     setup, create, _ = payloads
@@ -602,17 +610,19 @@ def test_podman_places_a_container_before_it_is_made(machine: Machine, podman: A
     assert f"{machine.launcher}: kept" in one_line(run)
     well(machine.nri_hook("uninstall"))
     assert podman("echo", "it ran") == "it ran\n"
-    assert len((machine.folder / "payloads").read_text().splitlines()) == 3
+    assert len((machine.directory / "payloads").read_text().splitlines()) == 3
 
 
 @hostonly
-def test_the_folder_that_comes_last_has_its_way(machine: Machine, podman: Any) -> None:
-    """podman takes the hook file of the later folder where both have one of the same name."""
+def test_the_directory_that_comes_last_has_its_way(machine: Machine, podman: Any) -> None:
+    """podman takes the hook file of the later directory where both have one of the same name."""
     for order in ((SHARED, OWN), (OWN, SHARED)):
         machine.write(CONF, f"[engine]\nhooks_dir = {json.dumps(order)}")
-        for folder in order:
-            recorder = machine.folder / f"recorder-{folder.split('/')[1]}"
-            recorder.write_text(f'#!/bin/sh\necho {folder} "$1" >>{machine.folder}/calls\ncat\n')
+        for directory in order:
+            recorder = machine.directory / f"recorder-{directory.split('/')[1]}"
+            recorder.write_text(
+                f'#!/bin/sh\necho {directory} "$1" >>{machine.directory}/calls\ncat\n'
+            )
             recorder.chmod(0o755)
             for stage in STAGES:
                 document = {
@@ -621,11 +631,11 @@ def test_the_folder_that_comes_last_has_its_way(machine: Machine, podman: Any) -
                     "when": {"always": True},
                     "stages": [stage],
                 }
-                machine.write(hook_file(stage, folder), json.dumps(document))
+                machine.write(hook_file(stage, directory), json.dumps(document))
         assert podman("true") == ""
-        calls = (machine.folder / "calls").read_text().splitlines()
+        calls = (machine.directory / "calls").read_text().splitlines()
         assert calls == [f"{order[-1]} {stage}" for stage in STAGES]
-        (machine.folder / "calls").unlink()
+        (machine.directory / "calls").unlink()
 
 
 # What is in the place of a file
@@ -641,16 +651,16 @@ def test_a_fifo_in_the_place_of_a_configuration_file(machine: Machine, path: str
     """It is named, where podman itself waits for ever. A user can have put it into a home that a
     command of root's still goes by."""
     well(machine.nri_hook("install"))
-    real = machine.folder / path if path == HOME else machine.path(path)
+    real = machine.directory / path if path == HOME else machine.path(path)
     real.parent.mkdir(parents=True, exist_ok=True)
     real.unlink(missing_ok=True)
     os.mkfifo(real)
-    programs = machine.folder / "programs"
+    programs = machine.directory / "programs"
     programs.mkdir()
     for name in ("podman", "runc"):  # not the real ones, which read it too
         (programs / name).write_text("#!/bin/sh\necho 5.0.0\n")
         (programs / name).chmod(0o755)
-    search = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(machine.folder / "home")}
+    search = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(machine.directory / "home")}
     for command in ("doctor", "install", "uninstall", "validate", "invoke"):
         place = ("--engine", "podman") if "install" in command else ()
         run = machine.run(sys.executable, "-m", "nri_hook", command, *place, **search)

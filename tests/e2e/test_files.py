@@ -21,13 +21,13 @@ STRANGER = 65321
 class Home:
     """A stranger's directory with a `bundle` of his, and root's own `private` beside it."""
 
-    def __init__(self, folder):
-        self.folder = f"{folder}/home"
-        self.private = f"{folder}/private"
-        for path in (self.folder, self.private):
+    def __init__(self, directory):
+        self.directory = f"{directory}/home"
+        self.private = f"{directory}/private"
+        for path in (self.directory, self.private):
             os.mkdir(path)
-        os.chown(self.folder, STRANGER, STRANGER)
-        self.path = f"{self.folder}/bundle/config.json"
+        os.chown(self.directory, STRANGER, STRANGER)
+        self.path = f"{self.directory}/bundle/config.json"
         self.secret = f"{self.private}/config.json"
         with open(self.secret, "w") as file:
             file.write("root's")
@@ -38,30 +38,30 @@ class Home:
         as_user(STRANGER, function)
 
     def make(self, name, text="his"):
-        os.mkdir(f"{self.folder}/{name}")
-        with open(f"{self.folder}/{name}/config.json", "w") as file:
+        os.mkdir(f"{self.directory}/{name}")
+        with open(f"{self.directory}/{name}/config.json", "w") as file:
             file.write(text)
 
     def swap(self, make_another):
         """Put another `bundle` in the place of the first, which is `old` from then on."""
 
         def swap():
-            os.rename(f"{self.folder}/bundle", f"{self.folder}/old")
+            os.rename(f"{self.directory}/bundle", f"{self.directory}/old")
             make_another()
 
         self.do(swap)
 
     def link(self):
-        os.symlink(self.private, f"{self.folder}/bundle")
+        os.symlink(self.private, f"{self.directory}/bundle")
 
     def text(self, name):
-        with open(f"{self.folder}/{name}/config.json") as file:
+        with open(f"{self.directory}/{name}/config.json") as file:
             return file.read()
 
 
 @pytest.fixture
 def home(scene):
-    home = Home(scene.folder)
+    home = Home(scene.directory)
     yield home
     with open(home.secret) as file:
         assert file.read() == "root's"
@@ -81,7 +81,7 @@ def test_a_file_keeps_its_owner(home):
     assert (status.st_uid, status.st_gid) == (STRANGER, STRANGER)
     assert stat.S_IMODE(status.st_mode) == found.mode
     assert home.text("bundle") == "new"
-    assert os.listdir(f"{home.folder}/bundle") == ["config.json"]
+    assert os.listdir(f"{home.directory}/bundle") == ["config.json"]
 
 
 def test_a_link_is_not_followed(home):
@@ -120,19 +120,19 @@ def test_directories_are_made_past_no_link(home):
     """0755, whatever the umask is."""
     umask = os.umask(0o077)
     try:
-        atomicfile.write(f"{home.folder}/a/b/config.json", b"new", 0o644)
+        atomicfile.write(f"{home.directory}/a/b/config.json", b"new", 0o644)
     finally:
         os.umask(umask)
     for name in ("a", "a/b"):
-        assert stat.S_IMODE(os.stat(f"{home.folder}/{name}").st_mode) == 0o755
-    home.do(lambda: os.symlink(home.private, f"{home.folder}/link"))
-    path = f"{home.folder}/link/new/config.json"
+        assert stat.S_IMODE(os.stat(f"{home.directory}/{name}").st_mode) == 0o755
+    home.do(lambda: os.symlink(home.private, f"{home.directory}/link"))
+    path = f"{home.directory}/link/new/config.json"
     refused("link link belongs to uid", atomicfile.write, path, b"new", 0o644)
 
 
 def test_a_link_of_roots_is_followed(home):
     """/var/run, say."""
-    os.symlink(f"{home.folder}/bundle", f"{home.private}/link")
+    os.symlink(f"{home.directory}/bundle", f"{home.private}/link")
     try:
         path = f"{home.private}/link/config.json"
         atomicfile.write(path, b"new", 0o644, atomicfile.read(path))

@@ -66,12 +66,17 @@ def plain(scene, node, runtime):
 def test_the_record_of_another_container(scene, node, each, sleeper):
     """As if the names of two had become one: it lives, and would be killed."""
     bundle = plain(scene, node, each)
-    folders_of_other = scene.parent(f"{scene.cgroup}-other")
+    directories_of_other = scene.parent(f"{scene.cgroup}-other")
     name = record.name(each.root, "one")
-    for folder in folders_of_other:
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
-        directories.mark(folder, name)
-    placed = {"claim": name, "leaves": folders_of_other, "made": folders_of_other, "parents": []}
+    for directory in directories_of_other:
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
+        directories.mark(directory, name)
+    placed = {
+        "claim": name,
+        "leaves": directories_of_other,
+        "made": directories_of_other,
+        "parents": [],
+    }
     write(node, name, crafted("other", sleeper, placements=[placed], outcome="moved"))
     refused(each, node, bundle, "is the record of container 'other', expected one")
     assert sleeper.poll() is None
@@ -114,11 +119,11 @@ def test_a_container_that_still_runs(scene, node, each):
 
 def test_a_container_that_its_runtime_knows(scene, node, runc):
     bundle = plain(scene, node, runc)
-    os.makedirs(f"{scene.folder}/root/one")
-    path = f"{scene.folder}/root/one/state.json"
+    os.makedirs(f"{scene.directory}/root/one")
+    path = f"{scene.directory}/root/one/state.json"
     open(path, "w").close()
     name = record.name(runc.root, "one")
-    write(node, name, crafted("one", runtimeRoot=f"{scene.folder}/root"))
+    write(node, name, crafted("one", runtimeRoot=f"{scene.directory}/root"))
     refused(runc, node, bundle, f"the container is still there: {path}, expected none")
     os.unlink(path)
     runc.create("one", bundle).check()
@@ -187,16 +192,16 @@ class Earlier:
         self.pid = runc.pid("one")
 
         self.name = record.name(runc.root, "one")
-        for folder in (self.mount + scene.cgroup, self.mount + self.new):
-            os.mkdir(folder)
-            directories.mark(folder, self.name, node.state_dir)
+        for directory in (self.mount + scene.cgroup, self.mount + self.new):
+            os.mkdir(directory)
+            directories.mark(directory, self.name, node.state_dir)
         cgroups.write(f"{self.mount}{self.new}/cgroup.procs", self.pid)
         text = "".join(line + "\n" for line in LINES[:lines])
         seen = self.mount if cgroups.pure_v2() else "/sys/fs/cgroup"
         words = {
             **{"MOUNTTOP": seen + scene.cgroup, "MOUNT": seen, "NEW": self.new},
             **{"OLD": self.bundle.cgroups_path, "NAME": self.name, "ROOT": runc.root},
-            **{"BUNDLE": self.bundle.folder, "PLUGINS": node.plugin_dir, "PID": str(self.pid)},
+            **{"BUNDLE": self.bundle.directory, "PLUGINS": node.plugin_dir, "PID": str(self.pid)},
             "START": str(procfs.start_time(self.pid)),
         }
         for word, value in words.items():
@@ -266,7 +271,7 @@ def finish_by_gc(first):
 
 
 def finish_by_poststop(first):
-    state = {"id": "one", "bundle": first.bundle.folder, "status": "stopped"}
+    state = {"id": "one", "bundle": first.bundle.directory, "status": "stopped"}
     done = first.node.hook("poststop", state, prefix=first.runtime.prefix).check()
     assert done.text == ""
 
@@ -293,16 +298,16 @@ def test_a_cgroup_that_was_made_anew(scene, node, each, sleeper, end, version):
         for placed in document["placements"]:
             del placed["unmarked"], placed["old"]
         write(node, first.record, document)
-    for folder in cgroups.places(scene.cgroup):
-        cgroups.remove(folder)
+    for directory in cgroups.places(scene.cgroup):
+        cgroups.remove(directory)
     scene.runtime_made(scene.cgroup)
     scene.runtime_made(os.path.dirname(first.target))
     made = scene.parent(first.target)
-    for folder in made:
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    for directory in made:
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
     ENDS[end](first)
     assert sleeper.poll() is None
-    assert all(read(f"{folder}/cgroup.procs") == f"{sleeper.pid}\n" for folder in made)
+    assert all(read(f"{directory}/cgroup.procs") == f"{sleeper.pid}\n" for directory in made)
     assert node.left() == []
     assert ("mover", "delete") in node.calls()
 
@@ -311,18 +316,18 @@ def test_a_cgroup_that_was_made_anew(scene, node, each, sleeper, end, version):
 def test_a_cgroup_that_a_killed_hook_made(scene, sleeper, used):
     """It may have been killed before it could mark it; whoever is in it is not the container's."""
     made = scene.parent(f"{scene.cgroup}-x")
-    for folder in made if used else ():
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    for directory in made if used else ():
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
     assert move.clean_up(document, 0, by_force=True) == []
-    assert [folder for folder in made if os.path.isdir(folder)] == (made if used else [])
+    assert [directory for directory in made if os.path.isdir(directory)] == (made if used else [])
     assert sleeper.poll() is None
 
 
 def test_a_cgroup_that_another_hook_has_marked_since(scene):
     made = scene.parent(f"{scene.cgroup}-x")
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
-    for folder in made:
-        directories.mark(folder, "two")
+    for directory in made:
+        directories.mark(directory, "two")
     assert move.clean_up(document, 0, by_force=True) == []
     assert all(map(os.path.isdir, made))

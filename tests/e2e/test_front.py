@@ -22,8 +22,8 @@ pytestmark = pytest.mark.hostonly
 ID = "0123456789abcdef" * 4
 STATE = {"ociVersion": "1.0.2-dev", "id": ID, "pid": 7, "status": "stopped", "bundle": "/b"}
 PYTHON = """#!/bin/sh
-printf '%s\\n' "$@" >{folder}/called
-[ ! -e /proc/self/fd/0 ] || /bin/cat >{folder}/stdin
+printf '%s\\n' "$@" >{directory}/called
+[ ! -e /proc/self/fd/0 ] || /bin/cat >{directory}/stdin
 """
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if os.path.exists(f"/bin/{shell}")]
 
@@ -32,22 +32,22 @@ class Front:
     """call(stage, stdin): the words that Python got, None if it was not started. stdin, out: what
     it got and what was printed. status: of the whole."""
 
-    def __init__(self, folder, shell=""):
-        self.folder = folder
-        self.conf, self.state = f"{folder}/conf", f"{folder}/state"
-        python = f"{folder}/python"
-        for path in (folder, self.conf, self.state):
+    def __init__(self, directory, shell=""):
+        self.directory = directory
+        self.conf, self.state = f"{directory}/conf", f"{directory}/state"
+        python = f"{directory}/python"
+        for path in (directory, self.conf, self.state):
             os.makedirs(path, 0o755, exist_ok=True)
         with open(python, "w") as file:
-            file.write(PYTHON.format(folder=folder))
+            file.write(PYTHON.format(directory=directory))
         os.chmod(python, 0o755)
-        self.path = f"{folder}/nri-hook"
+        self.path = f"{directory}/nri-hook"
         with open(self.path, "wb") as file:
             file.write(launcher.render(python, []))
         os.chmod(self.path, 0o755)
         self.words = [self.path]
         if shell:  # which knows by its name that it is to be sh
-            sh = f"{folder}/{shell}/sh"
+            sh = f"{directory}/{shell}/sh"
             os.makedirs(os.path.dirname(sh), exist_ok=True)
             os.symlink(f"/bin/{shell}", sh)
             self.words = [sh, self.path]
@@ -55,8 +55,8 @@ class Front:
     def __call__(self, stage, stdin, *flags, environment=None, fails=False, **options):
         """stdin: bytes, a document, or None for a closed one. fails: whether it may."""
         for name in ("called", "stdin"):
-            if os.path.exists(f"{self.folder}/{name}"):
-                os.unlink(f"{self.folder}/{name}")
+            if os.path.exists(f"{self.directory}/{name}"):
+                os.unlink(f"{self.directory}/{name}")
         flags = flags or ("--conf-dir", self.conf, "--state-dir", self.state, "--timeout", "30")
         data = stdin if isinstance(stdin, bytes) else json.dumps(stdin, separators=",:").encode()
         if stdin is None:
@@ -73,12 +73,12 @@ class Front:
         self.out, err = process.communicate(data if stdin is not None else b"", timeout=60)
         self.status = process.returncode
         assert fails or (self.status, err) == (0, b"")
-        if not os.path.exists(f"{self.folder}/called"):
+        if not os.path.exists(f"{self.directory}/called"):
             return None
         if stdin is not None:
-            with open(f"{self.folder}/stdin", "rb") as file:
+            with open(f"{self.directory}/stdin", "rb") as file:
                 self.stdin = file.read()
-        return read(f"{self.folder}/called").splitlines()
+        return read(f"{self.directory}/called").splitlines()
 
     def touch(self, path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -87,12 +87,12 @@ class Front:
 
 @pytest.fixture(params=SHELLS)
 def front(scene, request):
-    return Front(f"{scene.folder}/front", request.param)
+    return Front(f"{scene.directory}/front", request.param)
 
 
 @pytest.fixture
 def plain(scene):
-    return Front(f"{scene.folder}/front")
+    return Front(f"{scene.directory}/front")
 
 
 def test_python_gets_the_words_of_the_hook(plain):
@@ -207,11 +207,11 @@ def test_16_mib_of_state_take_no_time(front):
 
 def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
     """/link/../conf is beside what the link leads to; the text alone says /conf."""
-    os.makedirs(f"{front.folder}/elsewhere/inner")
-    os.symlink("elsewhere/inner", f"{front.folder}/link")
-    front.touch(f"{front.folder}/elsewhere/conf/conf.json")
-    front.touch(f"{front.folder}/elsewhere/state/{record.name('', ID)}.json")
-    flags = [f"--{name}-dir={front.folder}/link/../{name}" for name in ("conf", "state")]
+    os.makedirs(f"{front.directory}/elsewhere/inner")
+    os.symlink("elsewhere/inner", f"{front.directory}/link")
+    front.touch(f"{front.directory}/elsewhere/conf/conf.json")
+    front.touch(f"{front.directory}/elsewhere/state/{record.name('', ID)}.json")
+    flags = [f"--{name}-dir={front.directory}/link/../{name}" for name in ("conf", "state")]
     chosen = options.parse(flags)
     assert host_config.paths(chosen.conf_dir) and record.names(record.place(chosen))
     words = [word for flag in flags for word in flag.split("=")]
@@ -221,7 +221,7 @@ def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
 
 @pytest.mark.parametrize("files", [4, 5, 8, 11])
 def test_a_shell_without_descriptors(front, files):
-    """It cannot open a folder, and its globs find nothing."""
+    """It cannot open a directory, and its globs find nothing."""
     front.touch(f"{front.conf}/resource.d/a.conf")
     front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
     limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))}
@@ -238,55 +238,60 @@ def without(*capabilities):
 
 
 @pytest.mark.parametrize("mode", [0, 0o111, 0o444], ids=oct)
-def test_a_folder_that_cannot_be_read(front, mode):
+def test_a_directory_that_cannot_be_read(front, mode):
     """Root without the capabilities that make it root to files."""
     front.words = without("dac_override", "dac_read_search") + front.words
-    for folder in (front.conf, f"{front.conf}/resource.d", front.state):
-        os.makedirs(folder, exist_ok=True)
+    for directory in (front.conf, f"{front.conf}/resource.d", front.state):
+        os.makedirs(directory, exist_ok=True)
         for stage in ("createRuntime", "precreate", "poststart", "poststop"):
             assert front(stage, STATE) is None
-        os.chmod(folder, mode)
-        after = folder == front.state
+        os.chmod(directory, mode)
+        after = directory == front.state
         for stage in ("poststart", "poststop") if after else ("createRuntime", "precreate"):
             assert front(stage, STATE)[2] == stage
-        os.chmod(folder, 0o755)
+        os.chmod(directory, 0o755)
 
 
-def test_a_folder_above_that_cannot_be_read(front):
+def test_a_directory_above_that_cannot_be_read(front):
     front.words = without("dac_override", "dac_read_search") + front.words
-    flags = ["--conf-dir", f"{front.folder}/above/conf", "--state-dir", f"{front.folder}/above/s"]
-    os.mkdir(f"{front.folder}/above")
+    flags = [
+        "--conf-dir",
+        f"{front.directory}/above/conf",
+        "--state-dir",
+        f"{front.directory}/above/s",
+    ]
+    os.mkdir(f"{front.directory}/above")
     for stage in ("createRuntime", "poststart", "poststop"):
         assert front(stage, STATE, *flags) is None
-        os.chmod(f"{front.folder}/above", 0o000)
+        os.chmod(f"{front.directory}/above", 0o000)
         assert front(stage, STATE, *flags)[2] == stage
-        os.chmod(f"{front.folder}/above", 0o755)
+        os.chmod(f"{front.directory}/above", 0o755)
 
 
 @pytest.mark.parametrize("name", ["a b", "é", "new\nline", "*", "[a]", "x" * 201])
-def test_a_folder_with_an_odd_name_is_python_s(front, name):
-    folder = f"{front.folder}/{name}"
-    os.mkdir(folder)
+def test_a_directory_with_an_odd_name_is_python_s(front, name):
+    directory = f"{front.directory}/{name}"
+    os.mkdir(directory)
     for stage in ("createRuntime", "poststop"):
-        flags = ["--conf-dir", folder, "--state-dir", folder]
+        flags = ["--conf-dir", directory, "--state-dir", directory]
         assert front(stage, STATE, *flags)[2:] == "\n".join([stage, *flags]).split("\n")
 
 
 @pytest.mark.parametrize("what", ["file", "fifo", "link", "self"])
-def test_something_else_in_the_place_of_a_folder(front, what):
-    for folder in (front.conf, f"{front.conf}/resource.d", front.state):
-        shutil.rmtree(folder, ignore_errors=True)
+def test_something_else_in_the_place_of_a_directory(front, what):
+    for directory in (front.conf, f"{front.conf}/resource.d", front.state):
+        shutil.rmtree(directory, ignore_errors=True)
         {
             "file": front.touch,
             "fifo": os.mkfifo,
             "link": lambda path: os.symlink("/proc/nothing", path),
             "self": lambda path: os.symlink(path, path),
-        }[what](folder)
-        after = folder == front.state
+        }[what](directory)
+        after = directory == front.state
         for stage in ("poststart", "poststop") if after else ("createRuntime", "precreate"):
             assert front(stage, STATE)[2] == stage
-        os.unlink(folder)
-        os.mkdir(folder)
+        os.unlink(directory)
+        os.mkdir(directory)
 
 
 # Every command of the launcher, and what is not one.
@@ -320,14 +325,14 @@ def test_no_environment_makes_it_miss_something(front, name):
 
 def test_no_command_of_the_bundle_is_run(front):
     """A PATH that is empty means the current directory, which is the bundle."""
-    trap = f"{front.folder}/cat"
+    trap = f"{front.directory}/cat"
     with open(trap, "w") as file:
-        file.write(f"#!/bin/sh\n>{front.folder}/trapped\n")
+        file.write(f"#!/bin/sh\n>{front.directory}/trapped\n")
     os.chmod(trap, 0o755)
-    for environment in ({}, {"PATH": ""}, {"PATH": "."}, {"PATH": front.folder}):
+    for environment in ({}, {"PATH": ""}, {"PATH": "."}, {"PATH": front.directory}):
         for stage in ("createRuntime", "precreate", "poststart", "poststop"):
-            assert front(stage, STATE, environment=environment, cwd=front.folder) is None
-    assert not os.path.exists(f"{front.folder}/trapped")
+            assert front(stage, STATE, environment=environment, cwd=front.directory) is None
+    assert not os.path.exists(f"{front.directory}/trapped")
 
 
 @pytest.mark.parametrize("stage", ["createRuntime", "precreate", "poststart", "poststop"])
@@ -336,13 +341,13 @@ def test_without_a_stdin_python_decides(front, stage):
     assert front(stage, None)[2] == stage
 
 
-def test_in_a_folder_that_has_gone(front):
-    folder = f"{front.folder}/gone"
+def test_in_a_directory_that_has_gone(front):
+    directory = f"{front.directory}/gone"
 
     def leave():
-        os.mkdir(folder)
-        os.chdir(folder)
-        os.rmdir(folder)
+        os.mkdir(directory)
+        os.chdir(directory)
+        os.rmdir(directory)
 
     for stage in ("createRuntime", "poststart", "poststop"):  # bash says so on stderr
         assert front(stage, STATE, fails=True, preexec_fn=leave) is None
@@ -387,6 +392,6 @@ def test_in_a_user_namespace_python_decides(plain):
 
 def test_for_others_than_root_python_decides(plain):
     """They may not see what is there, and keep their records elsewhere."""
-    os.chmod(plain.folder, 0o777)
+    os.chmod(plain.directory, 0o777)
     for stage in ("createRuntime", "poststop"):
         assert as_user(1234, lambda stage=stage: plain(stage, STATE))[2] == stage

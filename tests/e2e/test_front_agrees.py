@@ -1,7 +1,7 @@
 """The two halves of the launcher agree: sh ends with "nothing to do" only where Python, started
 directly, would do nothing.
 
-What both see is generated: stages, flags, states, environments, what is in the folders of the
+What both see is generated: stages, flags, states, environments, what is in the directories of the
 configuration and of the records, and what the process may open. Longer: NRI_HOOK_EXAMPLES=20000.
 """
 
@@ -37,21 +37,23 @@ def some(values):
     return st.sampled_from(list(values))
 
 
-# What is in a folder: name -> kind, and for a record whose it is and how it ended.
+# What is in a directory: name -> kind, and for a record whose it is and how it ended.
 
-FILES = ("empty", "no plugins", "plugin", "dangling", "link", "folder", "fifo", "socket")
+FILES = ("empty", "no plugins", "plugin", "dangling", "link", "directory", "fifo", "socket")
 CONFS = [
     *(b"a.conf", b"*.conf", b".conf", b".a.conf", b"a.conf~", b"a.json", b"A.CONF", b"-.conf"),
     *(b"new\nline.conf", b"\xff.conf", "é☃.conf".encode(), b"[a].conf", b" .conf", b"\\.conf"),
     *(b"conf", b"aconf", b"a.conf.d", b"a.conf\n", b"'.conf", b"x" * 250 + b".conf"),
 ]
 DROP_INS = st.dictionaries(some(CONFS), some(FILES), max_size=2)
-FOLDER_KINDS = ("link", "missing", "file", "fifo", "dangling", "loop", *CLOSED)
-KINDS = mostly(st.just("folder"), some(FOLDER_KINDS))
+DIRECTORY_KINDS = ("link", "missing", "file", "fifo", "dangling", "loop", *CLOSED)
+KINDS = mostly(st.just("directory"), some(DIRECTORY_KINDS))
 CONFIGURATIONS = st.tuples(
     KINDS,
     mostly(st.just("missing"), some(FILES)),  # conf.json
-    st.tuples(mostly(some(["folder", "missing"]), some(FOLDER_KINDS)), st.just({}) | DROP_INS),
+    st.tuples(
+        mostly(some(["directory", "missing"]), some(DIRECTORY_KINDS)), st.just({}) | DROP_INS
+    ),
 )
 
 ENDINGS = (".json", ".json", ".json", ".lock", ".new", ".log", ".log.cut", ".txt")
@@ -67,7 +69,7 @@ NAMES = st.builds(
     some(ENDINGS),
 )
 WRITTEN = st.tuples(
-    some(["file", "file", "file", "folder", "fifo", "dangling", "link"]),
+    some(["file", "file", "file", "directory", "fifo", "dangling", "link"]),
     some(
         [
             "",
@@ -89,7 +91,7 @@ RECORDS = st.tuples(
     st.just({}) | st.dictionaries(NAMES, WRITTEN, max_size=3),
 )
 
-# Flags, with the two folders as CONF and STATE
+# Flags, with the two directories as CONF and STATE
 
 PATHS = some(["CONF", "STATE"]) | some(
     [
@@ -231,13 +233,13 @@ def halves():
     shutil.rmtree(base, onerror=open_and_again)
 
 
-NO_CONFIGURATION = ("folder", "missing", ("missing", {}))
-CONFIGURED = ("folder", "plugin", ("missing", {}))
+NO_CONFIGURATION = ("directory", "missing", ("missing", {}))
+CONFIGURED = ("directory", "plugin", ("missing", {}))
 
 
 def recorded(outcome, mode):
     """The one record of a node."""
-    return "folder", 0o700, 0, {f"{record.name('', ID)}.json": ("file", f"{ID} {outcome}", mode)}
+    return "directory", 0o700, 0, {f"{record.name('', ID)}.json": ("file", f"{ID} {outcome}", mode)}
 
 
 @pytest.mark.parametrize(

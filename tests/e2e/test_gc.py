@@ -118,7 +118,7 @@ def gc(runtime, node, *flags):
     """`nri-hook gc` where the runtime's cgroups are seen as the hook has seen them."""
     argv = [sys.executable, "-m", "nri_hook", "gc", "--state-dir", node.state_dir, *flags]
     environment = {**os.environ, "PYTHONPATH": TOP}
-    return run([*runtime.prefix, *argv], f"{runtime.folder}/gc", cwd="/", env=environment)
+    return run([*runtime.prefix, *argv], f"{runtime.directory}/gc", cwd="/", env=environment)
 
 
 def refuses(runtime):
@@ -268,7 +268,7 @@ def forget(moved):
 def test_forgotten_where_the_target_was_there(scene, node, oci):
     """What was moved there is killed; the cgroup is not ours and stays."""
     target = f"{scene.cgroup}-there"
-    folders = scene.parent(target)
+    directories = scene.parent(target)
     moved = Moved(scene, node, oci, ["createRuntime"], target=target, edit=of_host)
     moved.start()
     forget(moved)
@@ -276,13 +276,13 @@ def test_forgotten_where_the_target_was_there(scene, node, oci):
     assert moved.alive() == moved.pids
     assert moved.gc() == "kill"
     moved.assert_gone()
-    assert all(map(os.path.isdir, folders))
+    assert all(map(os.path.isdir, directories))
 
 
 @pytest.mark.parametrize("edit", [None, of_host])
 def test_forgotten_when_its_runtime_had_been_told(scene, node, oci, edit):
-    """As where systemd-tmpfiles has removed the runtime's folder: without us it would live on. The
-    doctor says what can be done."""
+    """As where systemd-tmpfiles has removed the runtime's directory: without us it would live on.
+    The doctor says what can be done."""
     moved = Moved(scene, node, oci, edit=edit)
     moved.start()
     assert moved.outcome() == "adopted"
@@ -351,12 +351,12 @@ def test_a_create_that_goes_on_is_left_alone(scene, node, each):
     """After our hook and before its record the runtime does not know its own container."""
     moved = Moved(scene, node, each)
     words = [sys.executable, "-m", "nri_hook", "gc", "--state-dir", node.state_dir]
-    said = f"{scene.folder}/said"
+    said = f"{scene.directory}/said"
     later = node.executable(
         "later",
         f"#!/bin/sh\nexec >{said} 2>&1\ncd /\nls {each.root}/one\n"
         f"PYTHONPATH={TOP} {' '.join(words)}\necho status $?\n",
-        folder=scene.folder,
+        directory=scene.directory,
     )
     moved.bundle.config["hooks"]["createRuntime"].append({"path": later})
     moved.bundle.save()
@@ -635,7 +635,7 @@ def test_the_log_of_a_setup(scene, node, runc):
     assert gc(runc, node).check().text == ""
     init = scene.sleeper()
     bundle = scene.bundle(cgroups_path=config["linux"]["cgroupsPath"])
-    state = {"id": id, "pid": init.pid, "bundle": bundle.folder}
+    state = {"id": id, "pid": init.pid, "bundle": bundle.directory}
     node.hook("createRuntime", state).check()
     init.kill()
     init.wait()
@@ -684,8 +684,8 @@ def lose_record(moved):
             os.unlink(f"{moved.node.state_dir}/{name}")
 
 
-def in_mount(folder):
-    return folder[folder.index("/nri-test-") :]
+def in_mount(directory):
+    return directory[directory.index("/nri-test-") :]
 
 
 def orphans(done):
@@ -709,18 +709,18 @@ def test_an_orphan(scene, node, oci):
 
 
 def test_what_others_made_or_use_is_no_orphan(scene, node, runc):
-    """A cgroup without our mark, one with a process, one of another state folder."""
+    """A cgroup without our mark, one with a process, one of another state directory."""
     moved = Moved(scene, node, runc, ["createRuntime"])
     moved.create()
     lose_record(moved)
     inner = scene.parent(f"{moved.target}/inner")
-    leaves = [os.path.dirname(folder) for folder in inner]
+    leaves = [os.path.dirname(directory) for directory in inner]
     assert orphans(gc(runc, node)) == []
-    for folder in inner:
-        os.rmdir(folder)
+    for directory in inner:
+        os.rmdir(directory)
     sleeper = scene.sleeper()
-    for folder in leaves:
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    for directory in leaves:
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
     assert orphans(gc(runc, node)) == []
     sleeper.kill()
     sleeper.wait()
@@ -740,7 +740,7 @@ def test_a_cgroup_that_a_record_knows_is_no_orphan(scene, node, runc):
     one = Moved(scene, node, runc, id="one")
     one.start()
     lose_record(lost)
-    before = {folder for folder in scene.left_cgroups() if not folder.endswith("/lost")}
+    before = {directory for directory in scene.left_cgroups() if not directory.endswith("/lost")}
     assert {path.rpartition("/")[2] for path in orphans(gc(runc, node))} == {"lost"}
     assert set(scene.left_cgroups()) == before
     one.assert_in_place()

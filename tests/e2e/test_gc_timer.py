@@ -16,7 +16,7 @@ pytestmark = pytest.mark.guest
 
 UNITS = sorted(glob.glob(f"{TOP}/docs/systemd/*"))
 COMMAND = "/usr/local/bin/nri-hook"
-FOLDER = "/run/systemd/system"
+DIRECTORY = "/run/systemd/system"
 STATE = "/run/nri-hook"
 
 
@@ -27,7 +27,7 @@ def units(scene):
     with open(COMMAND, "w") as file:
         file.write(f'#!/bin/sh\nPYTHONPATH={TOP} exec {sys.executable} -m nri_hook "$@"\n')
     os.chmod(COMMAND, 0o755)
-    paths = [shutil.copy(path, FOLDER) for path in UNITS]
+    paths = [shutil.copy(path, DIRECTORY) for path in UNITS]
     systemctl("daemon-reload")
     yield paths
     subprocess.run(["systemctl", "stop", "nri-hook-gc.timer"], check=True)
@@ -48,16 +48,16 @@ def test_they_are_valid(scene, units):
         "nri-hook-gc.service",
         "nri-hook-gc.timer",
     ]
-    done = run(["systemd-analyze", "verify", *units], f"{scene.folder}/verify").check()
+    done = run(["systemd-analyze", "verify", *units], f"{scene.directory}/verify").check()
     assert done.text == ""
 
 
 def test_a_mistake_would_be_seen(scene, units):
     """The other way round."""
-    path = f"{scene.folder}/nri-hook-bad.service"
+    path = f"{scene.directory}/nri-hook-bad.service"
     with open(units[0]) as good, open(path, "w") as bad:
         bad.write(good.read().replace("KillMode=process", "KilMode=process"))
-    done = run(["systemd-analyze", "verify", path], f"{scene.folder}/verify")
+    done = run(["systemd-analyze", "verify", path], f"{scene.directory}/verify")
     assert "KilMode" in done.text
 
 

@@ -61,8 +61,8 @@ input()
     try:
         assert hook.stdout.readline() == "True\n"
         scene.parent(scene.cgroup)
-        for folder in cgroups.places(scene.cgroup):
-            cgroups.write(f"{folder}/cgroup.procs", hook.pid)
+        for directory in cgroups.places(scene.cgroup):
+            cgroups.write(f"{directory}/cgroup.procs", hook.pid)
         places = cgroups.membership(hook.pid)
         assert places != cgroups.membership(os.getpid())
         hook.stdin.write("\n")

@@ -22,7 +22,7 @@ print(sorted(names), sorted(hierarchies.mounted(names)))
 def test_odd_names_of_other_mounts(scene, name):
     """The kernel escapes space, tab, newline and backslash in mountinfo, nothing else."""
     script = 'mount -t tmpfs "$1" "$2"; exec "$3" -c "$4"'
-    words = [name, scene.folder, sys.executable, COUNT]
+    words = [name, scene.directory, sys.executable, COUNT]
     found = [
         subprocess.run(
             ["unshare", "-m", "--propagation", "private", "sh", "-ec", line, "sh", *words],
@@ -64,11 +64,11 @@ def test_a_list_of_more_than_a_page():
 
 def test_what_a_mount_shows():
     of_root = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/")
-    assert of_root.folder("/a/b") == "/sys/fs/cgroup/cpu/a/b"
+    assert of_root.directory("/a/b") == "/sys/fs/cgroup/cpu/a/b"
     assert of_root.reaches("/a")
     assert of_root.absolute("/a/b") == "/a/b"
     nested = hierarchies.Hierarchy("cpu", "/sys/fs/cgroup/cpu", "/docker/1")
-    assert nested.folder("/docker/1/a") == "/sys/fs/cgroup/cpu/a"
+    assert nested.directory("/docker/1/a") == "/sys/fs/cgroup/cpu/a"
     assert nested.reaches("/docker/1") and nested.reaches("/docker/1/a")
     assert nested.absolute("/a/b") == "/docker/1/a/b"
     assert not nested.reaches("/docker/12") and not nested.reaches("/a")

@@ -105,7 +105,7 @@ def test_its_process_is_that_of_an_executable(scene, node, oci):
 
 
 def test_an_executable_comes_before_it(scene, node, runc):
-    """In one folder; an earlier folder comes before both."""
+    """In one directory; an earlier directory comes before both."""
     node.hosted("some", "raise SystemExit(1)")
     native = node.plugin("some")
     bundle = scene.bundle()
@@ -115,7 +115,7 @@ def test_an_executable_comes_before_it(scene, node, runc):
     runc.delete("one").check()
     assert len(native.calls()) == 2
 
-    second = f"{scene.folder}/second"
+    second = f"{scene.directory}/second"
     os.mkdir(second)
     os.rename(native.path, f"{second}/some")
     node.flags += ["--plugin-dir", second]
@@ -205,8 +205,8 @@ EATER = "whole = []\nwhile True: whole.append(bytearray(1 << 20))"
 @pytest.mark.skipif(cgroups.pure_v2(), reason="makes a v1 cgroup for the hook")
 def test_it_eats_memory(trial):
     """Where the hook's own cgroup ends, the kernel ends the plugin and not the hook."""
-    (folder,) = trial.scene.parent(f"{trial.scene.cgroup}-hook", ["memory"])
-    cgroups.write(f"{folder}/memory.limit_in_bytes", str(64 * MIB))
+    (directory,) = trial.scene.parent(f"{trial.scene.cgroup}-hook", ["memory"])
+    cgroups.write(f"{directory}/memory.limit_in_bytes", str(64 * MIB))
     trial.install()
     for stage in ("createRuntime", "poststop"):
         (hook,) = trial.bundle.config["hooks"][stage]
@@ -214,9 +214,9 @@ def test_it_eats_memory(trial):
         wrapper = trial.node.executable(
             stage,
             f"#!{os.path.realpath(sys.executable)} -IS\nimport os\n"
-            f"with open('{folder}/cgroup.procs', 'w') as file: file.write('0')\n"
+            f"with open('{directory}/cgroup.procs', 'w') as file: file.write('0')\n"
             f"words = {words}\nos.execv(words[0], words)\n",
-            trial.scene.folder,
+            trial.scene.directory,
         )
         hook["path"] = wrapper
     trial.bundle.save()
@@ -236,7 +236,7 @@ def test_its_threads_and_its_end_are_waited_for(trial):
 
 @hostonly
 def test_it_cannot_spoil_the_hook(trial):
-    """What it does to modules, signals, descriptors and its folder ends with its process."""
+    """What it does to modules, signals, descriptors and its directory ends with its process."""
     text = (
         "import os, signal, sys, nri_hook.hook.chain, nri_hook.hook.record\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -258,7 +258,7 @@ def test_it_cannot_spoil_the_hook(trial):
 
 def test_what_it_may_import(trial):
     """The standard library and what is installed beside the hook's own dependencies, but nothing
-    from its own folder, which only root may write and others may read."""
+    from its own directory, which only root may write and others may read."""
     trial.node.hosted("beside", "")
     text = (
         "import json, psutil, sys\n"
@@ -341,7 +341,7 @@ def test_a_compiled_file_of_another_source_is_not_taken(compiled, change):
 
 SPOIL = {
     "others-may-write": lambda c: os.chmod(c.path, 0o666),
-    "others-may-write-its-folder": lambda c: os.chmod(os.path.dirname(c.path), 0o777),
+    "others-may-write-its-directory": lambda c: os.chmod(os.path.dirname(c.path), 0o777),
     "of-a-stranger": lambda c: os.chown(c.path, 1000, 1000),
     "half": lambda c: os.truncate(c.path, 20),
     "another-version": lambda c: shutil.copy("/dev/null", c.path),
@@ -360,17 +360,17 @@ class Kept:
 
     def __init__(self, trial):
         self.trial = trial
-        self.folder = f"{trial.node.plugin_dir}/__pycache__"
+        self.directory = f"{trial.node.plugin_dir}/__pycache__"
         self.plugin = self.write("first")
 
     text, write, answers = Compiled.text, Compiled.write, Compiled.answers
 
     def files(self):
-        return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+        return sorted(os.listdir(self.directory)) if os.path.isdir(self.directory) else []
 
     def status(self):
         (name,) = self.files()
-        return os.stat(f"{self.folder}/{name}")
+        return os.stat(f"{self.directory}/{name}")
 
 
 @pytest.fixture
@@ -383,7 +383,7 @@ def test_its_code_is_kept_for_the_next_time(kept):
     assert kept.answers() == "first"
     first = kept.status()
     assert (first.st_uid, stat.S_IMODE(first.st_mode), first.st_nlink) == (0, 0o644, 1)
-    assert stat.S_IMODE(os.stat(kept.folder).st_mode) == 0o755
+    assert stat.S_IMODE(os.stat(kept.directory).st_mode) == 0o755
     # Where import would look for it too.
     assert os.path.samestat(os.stat(importlib.util.cache_from_source(kept.plugin)), first)
     assert kept.answers() == "first" and kept.status().st_ino == first.st_ino
@@ -406,10 +406,13 @@ def test_under_a_caller_that_asserts_nothing(kept):
 
 
 UNKEPT = {
-    "others-may-write-its-folder": lambda k: (os.mkdir(k.folder), os.chmod(k.folder, 0o777)),
-    "a-strangers-folder": lambda k: (os.mkdir(k.folder), os.chown(k.folder, 1000, 1000)),
-    "no-folder": lambda k: open(k.folder, "w").close(),
-    "its-folder-is-a-link": lambda k: os.symlink(k.trial.node.folder, k.folder),
+    "others-may-write-its-directory": lambda k: (
+        os.mkdir(k.directory),
+        os.chmod(k.directory, 0o777),
+    ),
+    "a-strangers-directory": lambda k: (os.mkdir(k.directory), os.chown(k.directory, 1000, 1000)),
+    "no-directory": lambda k: open(k.directory, "w").close(),
+    "its-directory-is-a-link": lambda k: os.symlink(k.trial.node.directory, k.directory),
     "a-link": a_link,
 }
 
@@ -420,7 +423,7 @@ def test_where_its_code_is_not_kept(kept, name):
     UNKEPT[name](kept)
     time.sleep(TICK)
     assert kept.answers() == "first"
-    found = glob.glob(f"{kept.trial.node.folder}/**/*{fastimport.ENDING}", recursive=True)
+    found = glob.glob(f"{kept.trial.node.directory}/**/*{fastimport.ENDING}", recursive=True)
     assert found == []
 
 

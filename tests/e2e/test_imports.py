@@ -73,7 +73,7 @@ def start():
 @pytest.fixture
 def container(scene):
     """The state of a container whose process is one of ours: its parent is no runtime."""
-    bundle = f"{scene.folder}/bundle"
+    bundle = f"{scene.directory}/bundle"
     os.mkdir(bundle)
     config = {
         "root": {"path": "rootfs"},

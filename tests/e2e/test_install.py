@@ -54,13 +54,13 @@ def one_line(run: Any, status: int = 1) -> str:
     return str(run.stderr)
 
 
-def tree(folder: Path) -> dict[str, Any]:
-    """All there is below a folder: kind, mode, owner, place on the disk and content."""
+def tree(directory: Path) -> dict[str, Any]:
+    """All there is below a directory: kind, mode, owner, place on the disk and content."""
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(directory.rglob("*")):
         status = path.lstat()
         data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-        found[str(path.relative_to(folder))] = (
+        found[str(path.relative_to(directory))] = (
             status.st_mode,
             status.st_uid,
             status.st_gid,
@@ -77,17 +77,17 @@ def places(tmp_path: Path) -> list[object]:
     return ["--hooks-dir", tmp_path / "hooks.d", "--launcher", tmp_path / "libexec" / "nri-hook"]
 
 
-def make_bundle(folder: Path, *command: str) -> Path:
+def make_bundle(directory: Path, *command: str) -> Path:
     """A bundle as `runc spec` makes it, with busybox as its only file."""
-    (folder / "rootfs" / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", folder / "rootfs" / "bin" / "busybox")
-    subprocess.run(["runc", "spec", "--bundle", str(folder)], check=True)
+    (directory / "rootfs" / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", directory / "rootfs" / "bin" / "busybox")
+    subprocess.run(["runc", "spec", "--bundle", str(directory)], check=True)
     if command:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((directory / "config.json").read_text())
         config["process"]["args"] = ["/bin/busybox", *command]
         config["process"]["terminal"] = False
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
+        (directory / "config.json").write_text(json.dumps(config))
+    return directory
 
 
 needs_runc = pytest.mark.skipif(not shutil.which("runc"), reason="needs runc")
@@ -250,7 +250,7 @@ def test_a_foreign_file_at_the_launchers_place_is_kept(
     assert tree(tmp_path) == before
 
 
-def test_a_file_where_a_folder_should_be(tmp_path: Path, places: list[object]) -> None:
+def test_a_file_where_a_directory_should_be(tmp_path: Path, places: list[object]) -> None:
     (tmp_path / "hooks.d").write_text("")
     assert f"{tmp_path}/hooks.d: cannot be read: Not a directory" in one_line(
         nri_hook("install", *places)
@@ -284,7 +284,9 @@ def test_a_foreign_hook_file_is_kept(tmp_path: Path, places: list[object]) -> No
     assert path.read_text() == ours
 
 
-def test_a_folder_with_a_file_that_stops_the_engine(tmp_path: Path, places: list[object]) -> None:
+def test_a_directory_with_a_file_that_stops_the_engine(
+    tmp_path: Path, places: list[object]
+) -> None:
     """Whoever installs next would be blamed for it."""
     path = tmp_path / "hooks.d" / "10-other.json"
     path.parent.mkdir()
@@ -379,7 +381,7 @@ def test_a_launcher_that_others_may_replace_is_refused(tmp_path: Path) -> None:
         line = one_line(nri_hook("install", *hooks, "--launcher", shared / place))
         assert f"{shared}: may be written by others (mode {mode:04o})" in line
         assert [path.name for path in tmp_path.rglob("*")] == ["shared"]
-    # In a folder of ours inside a sticky one nobody else can do anything.
+    # In a directory of ours inside a sticky one nobody else can do anything.
     shared.chmod(0o1777)
     well(nri_hook("install", *hooks, "--launcher", shared / "ours" / "nri-hook"))
 
@@ -419,7 +421,7 @@ def test_a_package_of_somebody_else_is_warned_about(tmp_path: Path, places: list
     lines = [line for line in run.stderr.splitlines() if "12345" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"nri-hook install: warning: {package}/")
-    assert "folder lib belongs to uid 12345, expected root" in lines[0]
+    assert "directory lib belongs to uid 12345, expected root" in lines[0]
 
 
 @needs_root
@@ -698,16 +700,16 @@ def node(tmp_path: Path) -> Any:
     flags = ["--conf-dir", tmp_path / "nri", "--plugin-dir", plugin.parent]
     yield [*flags, "--state-dir", tmp_path / "state", "--launcher", tmp_path / "bin" / "nri-hook"]
     for top in (*CGROUPS.glob(MINE), *CGROUPS.glob(f"*/{MINE}")):
-        for folder, _, _ in os.walk(top, topdown=False):
-            remove_cgroup(Path(folder))
+        for directory, _, _ in os.walk(top, topdown=False):
+            remove_cgroup(Path(directory))
 
 
-def remove_cgroup(folder: Path) -> None:
+def remove_cgroup(directory: Path) -> None:
     """Remove a cgroup, whose last process (podman's conmon) may be about to end."""
     deadline = time.monotonic() + 10
     while True:
         try:
-            return folder.rmdir()
+            return directory.rmdir()
         except OSError:
             if time.monotonic() > deadline:
                 raise

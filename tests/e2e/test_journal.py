@@ -213,7 +213,7 @@ def test_no_log_can_be_had(node, runc, scene, log, obstacle):
     runc.delete("one").check()
     assert os.lstat(path) == before
     if obstacle is link:
-        assert read(f"{scene.folder}/elsewhere") == ""
+        assert read(f"{scene.directory}/elsewhere") == ""
     shutil.rmtree(path) if obstacle is os.mkdir else os.unlink(path)
 
 
@@ -224,8 +224,8 @@ def test_what_it_costs(node, scene):
     bundle = scene.bundle()
     node.install()
     node.configure(node.plugin("plain"))
-    state = {"id": "one", "pid": init.pid, "bundle": bundle.folder}
-    trace = f"{scene.folder}/trace"
+    state = {"id": "one", "pid": init.pid, "bundle": bundle.directory}
+    trace = f"{scene.directory}/trace"
     for _ in range(2):
         node.hook("createRuntime", state, prefix=("strace", "-y", "-o", trace)).check()
         calls = re.findall(r"(?m)^(\w+)\(.*\.log", read(trace).replace("newfstatat", "fstat"))

@@ -69,8 +69,8 @@ class Trap:
     def __init__(self, bundle, stage):
         (hook,) = bundle.config["hooks"][stage]
         self.launcher = hook["path"]
-        self.script = f"{bundle.folder}/strace-{stage}"
-        self.trace = f"{bundle.folder}/{stage}.trace"
+        self.script = f"{bundle.directory}/strace-{stage}"
+        self.trace = f"{bundle.directory}/{stage}.trace"
         hook["path"] = self.script
         bundle.save()
         self.disarm()
@@ -146,7 +146,7 @@ class Range:
 
     def __init__(self, scene, node, runtime, systemd=False):
         self.scene, self.node, self.runtime, self.systemd = scene, node, runtime, systemd
-        self.notes = f"{node.folder}/notes"
+        self.notes = f"{node.directory}/notes"
         os.mkdir(self.notes)
         text = PLUGIN.replace("NOTES", self.notes).replace("TARGET", self.place("new", "$id"))
         for type in CHAIN:
@@ -218,8 +218,10 @@ class Target:
         return [name for name in self.node.left() if name.startswith(f"{self.id}-")]
 
     def cgroups(self):
-        """The folders of its cgroups, old, new and the new one's parent."""
-        return [folder for path in self.range.tops(self.id) for folder in cgroups.places(path)]
+        """The directories of its cgroups, old, new and the new one's parent."""
+        return [
+            directory for path in self.range.tops(self.id) for directory in cgroups.places(path)
+        ]
 
     def units(self):
         """What systemd and crun, with its pinned device programs, know of its scopes."""
@@ -237,8 +239,8 @@ class Target:
     def left(self):
         """What there is of it anywhere."""
         found = self.files() + self.cgroups() + self.units()
-        folder = f"{self.runtime.root}/{self.id}"
-        found += [folder] if os.path.exists(folder) else []
+        directory = f"{self.runtime.root}/{self.id}"
+        found += [directory] if os.path.exists(directory) else []
         return [f"left: {name}" for name in found]
 
     def calls(self):
@@ -402,7 +404,7 @@ def test_a_killed_delete(scene, node, oci):
         target.delete()
         state = {"ociVersion": "1.0.2", "id": target.id, "status": "stopped"}
         problems = [] if target.trap.has_killed() else ["the hook was not killed"]
-        state["bundle"] = target.bundle.folder
+        state["bundle"] = target.bundle.directory
         second = node.hook("poststop", state, prefix=oci.prefix)
         if second.status != 0 or second.text:
             problems.append(f"the second poststop: {second}")

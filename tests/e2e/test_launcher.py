@@ -36,16 +36,17 @@ def call(path: Path, *args: str, **environment: str) -> Any:
 
 def write(path: Path, python: str) -> Path:
     """A launcher for the interpreter, at `path`."""
-    path.write_bytes(launcher.render(python, launcher.folders()))
+    path.write_bytes(launcher.render(python, launcher.directories()))
     path.chmod(0o755)
     return path
 
 
-def linked(folder: Path) -> str:
-    """An interpreter in a folder of that name; -IS finds the library from where the link leads."""
-    folder.mkdir()
-    (folder / "python3").symlink_to(launcher.interpreter())
-    return str(folder / "python3")
+def linked(directory: Path) -> str:
+    """An interpreter in a directory of that name; -IS finds the library from where the link
+    leads."""
+    directory.mkdir()
+    (directory / "python3").symlink_to(launcher.interpreter())
+    return str(directory / "python3")
 
 
 def assert_reaches_the_stages(path: Path, **environment: str) -> None:
@@ -71,7 +72,7 @@ def test_an_interpreter_with_an_odd_name(tmp_path: Path, name: str) -> None:
     python = linked(tmp_path / name)
     path = write(tmp_path / "nri-hook", python)
     assert launcher.is_ours(path.read_bytes())
-    assert launcher.read(path.read_bytes()) == (python, launcher.folders())
+    assert launcher.read(path.read_bytes()) == (python, launcher.directories())
     assert_reaches_the_stages(path)
 
 
@@ -82,11 +83,11 @@ def test_an_interpreter_that_no_text_can_name(tmp_path: Path) -> None:
         launcher.render(linked(tmp_path / "\udcff"), [])
 
 
-def test_folders_with_odd_names(tmp_path: Path) -> None:
-    folder = tmp_path / "a 'b' \"c\" né \\n"
-    shutil.copytree(ROOT / "nri_hook", folder / "nri_hook")
+def test_directories_with_odd_names(tmp_path: Path) -> None:
+    directory = tmp_path / "a 'b' \"c\" né \\n"
+    shutil.copytree(ROOT / "nri_hook", directory / "nri_hook")
     path = tmp_path / "nri-hook"
-    path.write_bytes(launcher.render(launcher.interpreter(), [str(folder)]))
+    path.write_bytes(launcher.render(launcher.interpreter(), [str(directory)]))
     path.chmod(0o755)
     assert_reaches_the_stages(path)
 
@@ -104,7 +105,7 @@ def test_nothing_of_the_environment_gets_in(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_into_the_package(tmp_path: Path) -> None:
-    """A folder for bytecode, made under crun's umask of 0, would be open to everybody."""
+    """A directory for bytecode, made under crun's umask of 0, would be open to everybody."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "nri_hook", tmp_path / "lib" / "nri_hook", ignore=ignored)
     path = tmp_path / "nri-hook"
@@ -118,7 +119,7 @@ def test_verify_compiles_all_that_a_stage_imports_later(tmp_path: Path) -> None:
     """The hooks write no bytecode: what install does not compile, each of them would."""
     package = tmp_path / "nri_hook"
     shutil.copytree(ROOT / "nri_hook", package, ignore=shutil.ignore_patterns("__pycache__"))
-    launcher.verify(launcher.interpreter(), [str(tmp_path), *launcher.folders()[1:]])
+    launcher.verify(launcher.interpreter(), [str(tmp_path), *launcher.directories()[1:]])
     commands = {"cli", "doctor", "recovery", "registration"}  # which no stage runs
     files = [path for path in package.rglob("*.py") if not commands & set(path.parts)]
     later = {module for path in files for module in imported_later(path)}
@@ -140,10 +141,10 @@ def imported_later(path: Path) -> "set[str]":
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nri_hook"):
-                    folder = str(node.module).replace(".", "/")
-                    names = {f"{folder}/{alias.name}" for alias in node.names}
+                    directory = str(node.module).replace(".", "/")
+                    names = {f"{directory}/{alias.name}" for alias in node.names}
                     modules = {name for name in names if (ROOT / f"{name}.py").exists()}
-                    found.update(modules or {folder})
+                    found.update(modules or {directory})
     return found
 
 
@@ -170,7 +171,7 @@ def test_a_virtual_environment_is_resolved(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     site = next(environment.glob("lib/python*/site-packages"))
     shutil.copytree(ROOT / "nri_hook", site / "nri_hook")
-    (site / "others.pth").write_text("\n".join(launcher.folders()[1:]))
+    (site / "others.pth").write_text("\n".join(launcher.directories()[1:]))
     (tmp_path / "config.json").write_text("{}")
     run = subprocess.run(
         [environment / "bin" / "python", "-m", "nri_hook", "install", "--bundle", str(tmp_path)],
@@ -188,12 +189,12 @@ def test_a_virtual_environment_is_resolved(tmp_path: Path) -> None:
     assert_reaches_the_stages(path)
 
 
-def test_folders_come_in_order_and_once() -> None:
-    folders = launcher.folders()
-    assert folders[0] == str(ROOT)
-    assert len(folders) == len(set(folders))
+def test_directories_come_in_order_and_once() -> None:
+    directories = launcher.directories()
+    assert directories[0] == str(ROOT)
+    assert len(directories) == len(set(directories))
     # All of them, and nothing but them, has to do under -IS.
-    loaded = launcher.verify(launcher.interpreter(), folders)
+    loaded = launcher.verify(launcher.interpreter(), directories)
     names = [Path(path).parent.name for path in loaded]
     assert {"nri_hook", "jsonschema", "psutil", "referencing"} <= set(names)
 
@@ -246,8 +247,8 @@ def test_what_others_may_change_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("python", ["/usr/bin/python3", "/a b/it's/python3", "/n\u00e9/python3"])
 def test_read_gives_back_what_was_rendered(python: str) -> None:
     """For the doctor, who may be another Python than the one that is baked in."""
-    folders = ["/plain", '/it\'s a \\ "folder"', "/n\u00e9", "/\udcff"]
-    assert launcher.read(launcher.render(python, folders)) == (python, folders)
+    directories = ["/plain", '/it\'s a \\ "directory"', "/n\u00e9", "/\udcff"]
+    assert launcher.read(launcher.render(python, directories)) == (python, directories)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Pod:
     def __init__(self, scene, node, runtime):
         self.scene = scene
         self.path = f"{scene.cgroup}/pod"
-        self.folders = scene.parent(self.path)
+        self.directories = scene.parent(self.path)
         self.middle = scene.parent(f"{self.path}/middle")
         scene.runtime_made(scene.cgroup)
         self.node = node
@@ -59,17 +59,19 @@ def pod(scene, node, runc):
     return Pod(scene, node, runc)
 
 
-def limit(folders, file):
-    """Set the limit `file` in that of these folders which has it; its path."""
+def limit(directories, file):
+    """Set the limit `file` in that of these directories which has it; its path."""
     (disk, *_) = [*glob.glob("/sys/block/[!lr]*/dev"), ""]
     value = str(LIMITS[file]).format(disk=cgroups.read(disk) if disk else "")
     if cgroups.pure_v2():
-        (folder,) = folders
-        parts = folder.split("/")
+        (directory,) = directories
+        parts = directory.split("/")
         for count in range(len("/sys/fs/cgroup".split("/")), len(parts)):
             above = "/".join(parts[:count])
             cgroups.write(f"{above}/cgroup.subtree_control", "+" + file.split(".")[0])
-    (path,) = [f"{folder}/{file}" for folder in folders if os.path.exists(f"{folder}/{file}")]
+    (path,) = [
+        f"{directory}/{file}" for directory in directories if os.path.exists(f"{directory}/{file}")
+    ]
     if file == "cpuset.cpus":  # a cpuset is not wider than what is above it
         for inner in sorted(glob.glob(f"{os.path.dirname(path)}/**/{file}"), reverse=True):
             cgroups.write(inner, value)
@@ -80,7 +82,7 @@ def limit(folders, file):
 @pytest.mark.parametrize("file", LIMITS)
 def test_each_limit_holds_it(scene, pod, file):
     """The line names the limit and what to say; nothing is moved, not in one hierarchy."""
-    path = limit(pod.folders, file)
+    path = limit(pod.directories, file)
     text = pod.create(f"{scene.cgroup}/elsewhere").refused()
     assert os.path.dirname(path) in text and file.split(".")[0] in text
     assert '"leaveParent": true' in text.replace("\\", "")  # runc quotes it
@@ -95,7 +97,7 @@ def test_each_limit_holds_it(scene, pod, file):
 
 
 def test_leave_parent_lets_it_go(scene, pod):
-    limit(pod.folders, FILE)
+    limit(pod.directories, FILE)
     target = f"{scene.cgroup}/elsewhere"
     pod.create(target, leaveParent=True).check()
     assert pod.places() == {target}
@@ -104,7 +106,7 @@ def test_leave_parent_lets_it_go(scene, pod):
 @pytest.mark.hostonly
 def test_leave_parent_of_another_plugin_does_not(scene, pod):
     """It belongs to the plugin whose answer won, not to the chain."""
-    limit(pod.folders, FILE)
+    limit(pod.directories, FILE)
     assert "leaveParent" in pod.create(f"{scene.cgroup}/elsewhere", leaveParent=False).refused()
 
 
@@ -115,7 +117,7 @@ def test_a_parent_in_between_counts(scene, pod):
 
 
 def test_a_common_parent_does_not_count(scene, pod):
-    limit(pod.folders, FILE)
+    limit(pod.directories, FILE)
     pod.create(f"{pod.path}/elsewhere").check()
     assert pod.places() == {f"{pod.path}/elsewhere"}
 
@@ -144,7 +146,7 @@ def test_the_container_s_own_limit_does_not_count(scene, pod):
 @pytest.mark.hostonly
 def test_a_wide_cpuset_does_not_count(scene, pod):
     """A cpuset of v1 is never empty; as wide as the common parent's it is no limit."""
-    paths = [f"{folder}/cpuset.cpus" for folder in pod.folders]
+    paths = [f"{directory}/cpuset.cpus" for directory in pod.directories]
     if not any(os.path.exists(path) and cgroups.read(path) for path in paths):
         pytest.skip("no cpuset here")
     pod.create(f"{scene.cgroup}/elsewhere").check()

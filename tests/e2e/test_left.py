@@ -46,14 +46,14 @@ class Case:
         runtime.install(node, self.bundle)
         for stage in STAGES:
             (hook,) = self.bundle.config["hooks"][stage]
-            path = f"{self.bundle.folder}/hook-{stage}"
+            path = f"{self.bundle.directory}/hook-{stage}"
             write_hook(path, self.errors(stage), script, hook["path"])
             hook["path"] = path
         self.bundle.save()
 
     def errors(self, stage):
         """The file of what the hooks of this stage said."""
-        return f"{self.bundle.folder}/hook-{stage}.err"
+        return f"{self.bundle.directory}/hook-{stage}.err"
 
     def place(self):
         """Where the plugin saw the container when it was created: the spec."""
@@ -134,7 +134,7 @@ def test_its_parent_is_no_runtime(scene, node, oci, log):
 @hostonly
 def test_the_root_of_the_runtime_is_relative(scene, node, runc, log):
     """runc has gone to the bundle when it calls the hook: nobody can say where its records are."""
-    runc.command = lambda: ["env", f"--chdir={runc.folder}", "runc", "--root", "root"]
+    runc.command = lambda: ["env", f"--chdir={runc.directory}", "runc", "--root", "root"]
     case = Case(scene, node, runc)
     case.assert_stays(log, "runc was called with a --root that is not absolute")
     case.assert_ended(log)
@@ -146,10 +146,10 @@ def test_cgroups_are_disabled(scene, node, oci, log):
     case = Case(scene, node, oci)
 
     def call(*words):
-        return oci.call("--cgroup-manager=disabled", *words, out=f"{oci.folder}/one").check()
+        return oci.call("--cgroup-manager=disabled", *words, out=f"{oci.directory}/one").check()
 
     oci.ids.append(case.id)
-    call("create", "--bundle", case.bundle.folder, case.id)
+    call("create", "--bundle", case.bundle.directory, case.id)
     pid = oci.pid(case.id)
     assert cgroups.membership(pid) == cgroups.membership(os.getpid())
     assert case.place()["cgroups"] == cgroups.membership(pid)
@@ -208,7 +208,7 @@ def test_a_foreground_run_with_its_own_pid_namespace_is_moved(scene, node, oci, 
     assert "outcome=moved" in logged(log, case.id, "createRuntime")
 
 
-# No state folder
+# No state directory
 
 
 def make_file(path):
@@ -216,13 +216,13 @@ def make_file(path):
         pass
 
 
-# What is at the place of the state folder -> (how it is made, what is said about it).
-NO_FOLDERS = {
-    "a file": (make_file, "no state folder: File exists"),
+# What is at the place of the state directory -> (how it is made, what is said about it).
+NO_DIRECTORIES = {
+    "a file": (make_file, "no state directory: File exists"),
     "open to all": (lambda path: (os.mkdir(path), os.chmod(path, 0o777)), "mode 0777"),
     "open to a group": (lambda path: (os.mkdir(path), os.chmod(path, 0o770)), "mode 0770"),
     "of somebody else": (lambda path: (os.mkdir(path, 0o700), os.chown(path, UID, 0)), str(UID)),
-    "where none can be made": (None, "/proc/nri-hook: no state folder: "),
+    "where none can be made": (None, "/proc/nri-hook: no state directory: "),
     "read-only": (lambda path: os.mkdir(path, 0o700), "cannot be written"),
 }
 READ_ONLY = """
@@ -235,9 +235,9 @@ exec "$@"' sh HOOK
 
 
 @hostonly
-@pytest.mark.parametrize("name", NO_FOLDERS)
-def test_there_is_no_state_folder(scene, runc, log, name):
-    make, reason = NO_FOLDERS[name]
+@pytest.mark.parametrize("name", NO_DIRECTORIES)
+def test_there_is_no_state_directory(scene, runc, log, name):
+    make, reason = NO_DIRECTORIES[name]
     node = scene.node() if make else scene.node(["--state-dir", "/proc/nri-hook"])
     if make:
         make(node.state_dir)
@@ -318,30 +318,30 @@ class User:
     """
 
     def __init__(self, scene):
-        self.folder = f"{scene.folder}/user"
+        self.directory = f"{scene.directory}/user"
         self.run_dir = f"/run/user/{UID}"
-        for path in (self.folder, f"{self.folder}/home", f"{self.folder}/run/{UID}"):
+        for path in (self.directory, f"{self.directory}/home", f"{self.directory}/run/{UID}"):
             os.makedirs(path)
-        make_rootfs(f"{self.folder}/home/rootfs")
-        binds = {f"{self.folder}/run": "/run/user"}
+        make_rootfs(f"{self.directory}/home/rootfs")
+        binds = {f"{self.directory}/run": "/run/user"}
         for name, line in (
-            ("passwd", f"nri-test:x:{UID}:{UID}::{self.folder}/home:/bin/sh\n"),
+            ("passwd", f"nri-test:x:{UID}:{UID}::{self.directory}/home:/bin/sh\n"),
             ("group", f"nri-test:x:{UID}:\n"),
         ):
-            with open(f"{self.folder}/{name}", "w") as file:
+            with open(f"{self.directory}/{name}", "w") as file:
                 file.write(read(f"/etc/{name}") + line)
-            binds[f"{self.folder}/{name}"] = f"/etc/{name}"
+            binds[f"{self.directory}/{name}"] = f"/etc/{name}"
         os.makedirs("/run/user", exist_ok=True)
         self.mounts = MountNamespace(
             "\n".join(f"mount --bind {own} {real}" for own, real in binds.items())
         )
 
-    def own(self, *folders):
-        for folder in folders:
-            subprocess.run(["chown", "-R", f"{UID}:{UID}", folder], check=True)
+    def own(self, *directories):
+        for directory in directories:
+            subprocess.run(["chown", "-R", f"{UID}:{UID}", directory], check=True)
 
     def podman(self, *words):
-        home = f"{self.folder}/home"
+        home = f"{self.directory}/home"
         argv = [
             *self.mounts.prefix,
             *("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"),
@@ -351,19 +351,19 @@ class User:
             *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"),
             *("--events-backend", "none"),
         ]
-        return run([*argv, *words], f"{self.folder}/out")
+        return run([*argv, *words], f"{self.directory}/out")
 
     def state(self):
-        """The names in the state folder."""
-        folder = f"{self.folder}/run/{UID}/nri-hook"
-        status = os.stat(folder)
+        """The names in the state directory."""
+        directory = f"{self.directory}/run/{UID}/nri-hook"
+        status = os.stat(directory)
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (UID, 0o700)
-        return {name: f"{folder}/{name}" for name in os.listdir(folder)}
+        return {name: f"{directory}/{name}" for name in os.listdir(directory)}
 
     def close(self):
         """End the containers, and the process with which podman keeps its user namespace."""
         self.podman("rm", "--force", "--all", "--time", "0")
-        path = f"{self.folder}/run/{UID}/libpod/tmp/pause.pid"
+        path = f"{self.directory}/run/{UID}/libpod/tmp/pause.pid"
         if os.path.exists(path):
             pid = int(read(path))
             os.kill(pid, signal.SIGKILL)
@@ -381,7 +381,7 @@ def user(scene):
 
 
 def install_for_all(node, errors):
-    """Install the hooks of a node, with the default state folder."""
+    """Install the hooks of a node, with the default state directory."""
     node.install()
     text = read(node.launcher)
     with open(node.launcher, "w") as file:
@@ -394,7 +394,7 @@ def install_for_all(node, errors):
         hook = document["hook"]
         at = hook["args"].index("--state-dir")
         del hook["args"][at : at + 2]
-        hook["path"] = f"{node.folder}/hook-{stage}"
+        hook["path"] = f"{node.directory}/hook-{stage}"
         write_hook(hook["path"], f"{errors}/{stage}.err", "exec HOOK", node.launcher)
         with open(path, "w") as file:
             json.dump(document, file)
@@ -403,17 +403,17 @@ def install_for_all(node, errors):
 @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
 @pytest.mark.skipif(not public.python(), reason="needs a python3 that every user can run")
 def test_rootless_podman(scene, node, user, log):
-    notes = f"{node.folder}/notes"
+    notes = f"{node.directory}/notes"
     answer = json.dumps({"cgroupsPath": f"{scene.cgroup}/target"})
     node.executable("mover", f"#!/bin/sh\ncat >>{notes}\necho >>{notes}\necho '{answer}'\n")
     node.configure("mover")
-    install_for_all(node, user.folder)
-    user.own(scene.folder)
+    install_for_all(node, user.directory)
+    user.own(scene.directory)
 
     words = ["run", "-d", "--network", "none", "--log-driver", "k8s-file"]
     # Less than what any user may have.
     words += ["--ulimit", "nofile=512:512", "--ulimit", "nproc=512:512"]
-    rootfs = ["--rootfs", f"{user.folder}/home/rootfs"]
+    rootfs = ["--rootfs", f"{user.directory}/home/rootfs"]
     done = user.podman("--hooks-dir", node.hooks_dir, *words, "--name", "one", *rootfs, *LOOP)
     id = done.check().out.strip()
     status, pid = (
@@ -427,7 +427,7 @@ def test_rootless_podman(scene, node, user, log):
     assert cgroups.membership(pid) == created["spec"]["cgroups"]
 
     reason = "the hook runs in a user namespace (rootless), which may not move processes"
-    said = one_line(read(f"{user.folder}/createRuntime.err"))
+    said = one_line(read(f"{user.directory}/createRuntime.err"))
     assert said.startswith("nri-hook createRuntime: ") and said.endswith(reason)
     line = [line for line in log.lines() if f"container={id} " in line][0]
     assert reason in line and "outcome=left;" in line
@@ -445,6 +445,6 @@ def test_rootless_podman(scene, node, user, log):
     node.configure({"type": "mover", "onLeft": "fail"})
     done = user.podman("--hooks-dir", node.hooks_dir, *words, "--name", "two", *rootfs, *LOOP)
     done.refused()
-    said = read(f"{user.folder}/createRuntime.err").splitlines()[-1]
+    said = read(f"{user.directory}/createRuntime.err").splitlines()[-1]
     assert f'("onLeft": "fail"): {reason}; undone: delete sent to mover' in said
     assert all(name.endswith(".log") for name in user.state())

@@ -46,60 +46,62 @@ CPUSETS = ("cpuset.cpus", "cpuset.mems")
 
 
 @pytest.fixture
-def folders(scene):
+def directories(scene):
     """A fresh cgroup in every hierarchy."""
     return scene.parent(scene.cgroup)
 
 
-def holder(folders, file):
-    """The one of these folders that has the control file; skips where there is none."""
-    for folder in folders:
-        if os.path.exists(f"{folder}/{file}"):
-            return folder
+def holder(directories, file):
+    """The one of these directories that has the control file; skips where there is none."""
+    for directory in directories:
+        if os.path.exists(f"{directory}/{file}"):
+            return directory
     pytest.skip(f"no hierarchy here has {file}")
 
 
-def finite(folder):
-    return parent_limits.finite(folder, os.path.dirname(folder))
+def finite(directory):
+    return parent_limits.finite(directory, os.path.dirname(directory))
 
 
-def test_a_fresh_cgroup_bounds_nothing(folders):
-    assert {folder: finite(folder) for folder in folders} == dict.fromkeys(folders)
+def test_a_fresh_cgroup_bounds_nothing(directories):
+    assert {directory: finite(directory) for directory in directories} == dict.fromkeys(directories)
 
 
-def test_every_limit_that_this_machine_has(folders):
+def test_every_limit_that_this_machine_has(directories):
     tried = {}
     for file, (limit, none) in LIMITS.items():
-        for folder in folders:
-            path = f"{folder}/{file}"
+        for directory in directories:
+            path = f"{directory}/{file}"
             if os.path.exists(path):
                 cgroups.write(path, limit)
-                tried[file] = finite(folder) == (path, str(limit))
-                assert [other for other in folders if other != folder and finite(other)] == []
+                tried[file] = finite(directory) == (path, str(limit))
+                assert [
+                    other for other in directories if other != directory and finite(other)
+                ] == []
                 cgroups.write(path, none)
-                assert finite(folder) is None
+                assert finite(directory) is None
     assert tried and set(tried.values()) == {True}, tried
 
 
-def test_a_limit_of_swap_comes_with_one_of_memory(folders):
-    folder = holder(folders, "memory.memsw.limit_in_bytes")
+def test_a_limit_of_swap_comes_with_one_of_memory(directories):
+    directory = holder(directories, "memory.memsw.limit_in_bytes")
     for file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
-        cgroups.write(f"{folder}/{file}", 64 * MIB)
-    assert finite(folder) == (f"{folder}/memory.limit_in_bytes", str(64 * MIB))
+        cgroups.write(f"{directory}/{file}", 64 * MIB)
+    assert finite(directory) == (f"{directory}/memory.limit_in_bytes", str(64 * MIB))
     for file in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"):
-        cgroups.write(f"{folder}/{file}", -1)
-    assert finite(folder) is None
+        cgroups.write(f"{directory}/{file}", -1)
+    assert finite(directory) is None
 
 
-def test_what_is_no_limit(folders):
+def test_what_is_no_limit(directories):
     written = []
     for file, value in NO_LIMITS.items():
-        for folder in folders:
-            if os.path.exists(f"{folder}/{file}"):
-                cgroups.write(f"{folder}/{file}", value)
-                written.append(folder)
+        for directory in directories:
+            if os.path.exists(f"{directory}/{file}"):
+                cgroups.write(f"{directory}/{file}", value)
+                written.append(directory)
     assert written
-    assert [finite(folder) for folder in written] == [None] * len(written)
+    assert [finite(directory) for directory in written] == [None] * len(written)
 
 
 def block_device():
@@ -110,42 +112,42 @@ def block_device():
     pytest.skip("there is no disk here")
 
 
-def test_a_limit_of_one_device(folders):
+def test_a_limit_of_one_device(directories):
     device = block_device()
     tried = []
     for file, (limit, none) in IO.items():
-        for folder in folders:
-            if os.path.exists(f"{folder}/{file}"):
-                cgroups.write(f"{folder}/{file}", f"{device} {limit}")
-                path, value = finite(folder)
-                assert path == f"{folder}/{file}"
+        for directory in directories:
+            if os.path.exists(f"{directory}/{file}"):
+                cgroups.write(f"{directory}/{file}", f"{device} {limit}")
+                path, value = finite(directory)
+                assert path == f"{directory}/{file}"
                 assert value.startswith(device) and limit in value
-                cgroups.write(f"{folder}/{file}", f"{device} {none}")
-                assert finite(folder) is None
+                cgroups.write(f"{directory}/{file}", f"{device} {none}")
+                assert finite(directory) is None
                 tried.append(file)
     if not tried:
         pytest.skip("no hierarchy here has limits of devices")
 
 
 @pytest.mark.parametrize("file", CPUSETS)
-def test_a_narrower_cpuset(folders, file):
+def test_a_narrower_cpuset(directories, file):
     """It counts where it is narrower than the cgroup that old and new place have in common."""
-    folder = holder(folders, file)
-    outer = os.path.dirname(folder)
+    directory = holder(directories, file)
+    outer = os.path.dirname(directory)
     effective = "cpuset.effective_" + file[len("cpuset.") :]
-    if not os.path.exists(f"{folder}/{effective}"):
+    if not os.path.exists(f"{directory}/{effective}"):
         effective = f"{file}.effective"
     every = cgroups.read(f"{outer}/{effective}")
     first = every.replace(",", "-").split("-")[0]
     if every == first:
         pytest.skip(f"this machine has but one of what {file} is about")
-    cgroups.write(f"{folder}/{file}", first)
-    assert finite(folder) == (f"{folder}/{effective}", first)
-    assert parent_limits.finite(folder, folder) is None
-    cgroups.write(f"{folder}/{file}", every)
-    assert finite(folder) is None
+    cgroups.write(f"{directory}/{file}", first)
+    assert finite(directory) == (f"{directory}/{effective}", first)
+    assert parent_limits.finite(directory, directory) is None
+    cgroups.write(f"{directory}/{file}", every)
+    assert finite(directory) is None
 
 
-def test_a_cgroup_that_is_gone(folders):
+def test_a_cgroup_that_is_gone(directories):
     with pytest.raises(FileNotFoundError):
-        parent_limits.finite(f"{folders[0]}/missing", folders[0])
+        parent_limits.finite(f"{directories[0]}/missing", directories[0])

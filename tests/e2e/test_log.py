@@ -30,7 +30,7 @@ if kind == "file":
     open("/dev/log", "w").close()
 elif kind == "fifo":
     os.mkfifo("/dev/log")
-elif kind == "folder":
+elif kind == "directory":
     os.mkdir("/dev/log")
 elif kind != "none":
     listener.bind("/dev/log")
@@ -172,7 +172,9 @@ def test_a_log_that_is_a_stream():
     assert line(FULL + "report.succeed('moved')", "stream")[1].endswith("outcome=moved")
 
 
-@pytest.mark.parametrize("kind", ["none", "deaf", "file", "fifo", "folder", "full", "full-stream"])
+@pytest.mark.parametrize(
+    "kind", ["none", "deaf", "file", "fifo", "directory", "full", "full-stream"]
+)
 def test_no_log_is_no_error(kind):
     """Nothing at /dev/log, nobody who listens there, no socket, or one that takes no more and that
     nobody reads: nothing waits for it, and stderr has the line all the same."""
@@ -224,7 +226,7 @@ def test_no_stderr_is_no_error():
 
 def test_a_log_that_nobody_reads_holds_no_container(scene, node, runc, log):
     """/dev/log of a daemon that hangs: the queue is full, and syslog(3) would wait for ever."""
-    path = f"{scene.folder}/log"
+    path = f"{scene.directory}/log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(path)
         fill(path)

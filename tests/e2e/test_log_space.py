@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def folder(node):
+def directory(node):
     """The state directory of a node, on a filesystem of 32 MiB."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -29,139 +29,139 @@ def folder(node):
     subprocess.run(["umount", path], check=True)
 
 
-def write(folder, name, age, payload=PAYLOAD, lines=1, **changes):
+def write(directory, name, age, payload=PAYLOAD, lines=1, **changes):
     """The log of a container that last changed so many seconds ago."""
     for number in range(lines):
-        made = report(folder, [call(payload=payload)], message=str(number), **changes)
-        made.record = (folder, name)
+        made = report(directory, [call(payload=payload)], message=str(number), **changes)
+        made.record = (directory, name)
         container_log.append(made)
-    status = os.stat(f"{folder}/{name}.log")
-    os.utime(f"{folder}/{name}.log", (status.st_mtime - age,) * 2)
+    status = os.stat(f"{directory}/{name}.log")
+    os.utime(f"{directory}/{name}.log", (status.st_mtime - age,) * 2)
 
 
-def used(folder):
+def used(directory):
     """Bytes on the disk of all logs."""
-    return sum(os.stat(f"{folder}/{name}").st_blocks * 512 for name in os.listdir(folder))
+    return sum(os.stat(f"{directory}/{name}").st_blocks * 512 for name in os.listdir(directory))
 
 
-def texts(folder):
-    return {name: read(f"{folder}/{name}") for name in os.listdir(folder)}
+def texts(directory):
+    return {name: read(f"{directory}/{name}") for name in os.listdir(directory)}
 
 
-def test_the_smaller_of_two_bounds(folder):
+def test_the_smaller_of_two_bounds(directory):
     """16 MiB, or an eighth of the filesystem."""
     assert log_space.MAX_SIZE == 16 * MIB
     for number in range(70):
-        write(folder, f"c{number}", 0)
-    before = texts(folder)
-    assert 3 * MIB < used(folder) < 4 * MIB
-    log_space.make_room(folder)
-    assert texts(folder) == before
-    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
-    log_space.make_room(folder)
-    assert used(folder) <= 2 * MIB
+        write(directory, f"c{number}", 0)
+    before = texts(directory)
+    assert 3 * MIB < used(directory) < 4 * MIB
+    log_space.make_room(directory)
+    assert texts(directory) == before
+    subprocess.run(["mount", "-o", "remount,size=16m", directory], check=True)
+    log_space.make_room(directory)
+    assert used(directory) <= 2 * MIB
 
 
-def test_the_oldest_payloads_go_first(folder):
+def test_the_oldest_payloads_go_first(directory):
     """All that has been said is kept, and when."""
     for number in range(90):
-        write(folder, f"c{number}", 1000 - number)
-    changed = {name: os.stat(f"{folder}/{name}").st_mtime_ns for name in os.listdir(folder)}
-    log_space.make_room(folder)
-    assert 2.9 * MIB < used(folder) <= 3 * MIB
-    found = [container_log.read(f"{folder}/c{number}.log")[0] for number in range(90)]
+        write(directory, f"c{number}", 1000 - number)
+    changed = {name: os.stat(f"{directory}/{name}").st_mtime_ns for name in os.listdir(directory)}
+    log_space.make_room(directory)
+    assert 2.9 * MIB < used(directory) <= 3 * MIB
+    found = [container_log.read(f"{directory}/c{number}.log")[0] for number in range(90)]
     with_payload = [number for number, entry in enumerate(found) if "payload" in entry]
     assert with_payload == list(range(with_payload[0], 90))
     assert {entry["message"] for entry in found} == {"0"}
     assert found[0]["payloadBytes"] == len(PAYLOAD)
-    assert changed == {name: os.stat(f"{folder}/{name}").st_mtime_ns for name in changed}
+    assert changed == {name: os.stat(f"{directory}/{name}").st_mtime_ns for name in changed}
 
 
-def test_then_the_oldest_logs(folder):
+def test_then_the_oldest_logs(directory):
     for number in range(1100):
-        write(folder, f"c{number}", 2000 - number, payload=b"{}")
-    log_space.make_room(folder)
-    assert used(folder) <= 3 * MIB
-    left = sorted(int(name[1:-4]) for name in os.listdir(folder))
+        write(directory, f"c{number}", 2000 - number, payload=b"{}")
+    log_space.make_room(directory)
+    assert used(directory) <= 3 * MIB
+    left = sorted(int(name[1:-4]) for name in os.listdir(directory))
     assert left == list(range(left[0], 1100)) and len(left) > 700
 
 
-def test_the_last_lines_of_containers_that_are_there_go_last(folder):
+def test_the_last_lines_of_containers_that_are_there_go_last(directory):
     """Older than all the others, and with more to say; a setup is not the container's own log."""
     for number in range(20):
-        write(folder, f"there{number}", 5000, payload=b"{}", lines=20)
-        os.mknod(f"{folder}/there{number}.json")
+        write(directory, f"there{number}", 5000, payload=b"{}", lines=20)
+        os.mknod(f"{directory}/there{number}.json")
     for number in range(1100):
-        write(folder, f"gone{number}", 2000 - number, payload=b"{}")
-    log_space.make_room(folder)
+        write(directory, f"gone{number}", 2000 - number, payload=b"{}")
+    log_space.make_room(directory)
     for number in range(20):
-        assert len(container_log.read(f"{folder}/there{number}.log")) == 20
-    left = [name for name in os.listdir(folder) if name.startswith("gone")]
+        assert len(container_log.read(f"{directory}/there{number}.log")) == 20
+    left = [name for name in os.listdir(directory) if name.startswith("gone")]
     for name in left:
-        os.unlink(f"{folder}/{name}")
+        os.unlink(f"{directory}/{name}")
     for number in range(20, 1100):
-        write(folder, f"there{number}", 5000 - number, payload=b"{}", outcome="stays")
-        os.mknod(f"{folder}/there{number}.json")
-    log_space.make_room(folder)
+        write(directory, f"there{number}", 5000 - number, payload=b"{}", outcome="stays")
+        os.mknod(f"{directory}/there{number}.json")
+    log_space.make_room(directory)
     for number in range(20):
-        if os.path.exists(f"{folder}/there{number}.log"):
-            (last,) = container_log.read(f"{folder}/there{number}.log")
+        if os.path.exists(f"{directory}/there{number}.log"):
+            (last,) = container_log.read(f"{directory}/there{number}.log")
             assert last["message"] == "19"
-    assert used(folder) <= 3 * MIB
+    assert used(directory) <= 3 * MIB
 
 
-def test_what_is_no_log_is_let_be(folder):
-    os.mkfifo(f"{folder}/fifo.log")
-    os.mkdir(f"{folder}/directory.log")
-    os.symlink(f"{folder}/fifo.log", f"{folder}/link.log")
-    with open(f"{folder}/huge.log", "wb") as file:
+def test_what_is_no_log_is_let_be(directory):
+    os.mkfifo(f"{directory}/fifo.log")
+    os.mkdir(f"{directory}/directory.log")
+    os.symlink(f"{directory}/fifo.log", f"{directory}/link.log")
+    with open(f"{directory}/huge.log", "wb") as file:
         file.write(b"x" * 8 * MIB)
-    log_space.make_room(folder)
-    assert sorted(os.listdir(folder)) == ["directory.log", "fifo.log", "link.log"]
+    log_space.make_room(directory)
+    assert sorted(os.listdir(directory)) == ["directory.log", "fifo.log", "link.log"]
 
 
-def test_on_a_full_filesystem(folder):
+def test_on_a_full_filesystem(directory):
     """Where there is no room to write anything anew."""
     for number in range(90):
-        write(folder, f"c{number}", 1000 - number)
-    with open(f"{folder}/full", "wb") as file, pytest.raises(OSError):
+        write(directory, f"c{number}", 1000 - number)
+    with open(f"{directory}/full", "wb") as file, pytest.raises(OSError):
         while True:
             file.write(b"x" * MIB)
             file.flush()
-    log_space.make_room(folder)
-    os.unlink(f"{folder}/full")
-    assert used(folder) <= 3 * MIB and len(os.listdir(folder)) == 90
+    log_space.make_room(directory)
+    os.unlink(f"{directory}/full")
+    assert used(directory) <= 3 * MIB and len(os.listdir(directory)) == 90
 
 
-def test_gc_says_it_and_does_it(folder):
+def test_gc_says_it_and_does_it(directory):
     for number in range(90):
-        write(folder, f"c{number}", 1000 - number)
-    write(folder, "there", 0, payload=b"{}")
-    before = texts(folder)
-    done = command("gc", "--dry-run", "--state-dir", folder).check()
+        write(directory, f"c{number}", 1000 - number)
+    write(directory, "there", 0, payload=b"{}")
+    before = texts(directory)
+    done = command("gc", "--dry-run", "--state-dir", directory).check()
     lines = done.out.splitlines()
-    assert lines[0] == f"{folder}/c0.log: the logs take too much room: removing its payloads"
-    assert texts(folder) == before
-    assert command("gc", "--state-dir", folder).check().out == done.out
-    assert used(folder) <= 3 * MIB
-    assert command("gc", "--state-dir", folder).check().out == ""
+    assert lines[0] == f"{directory}/c0.log: the logs take too much room: removing its payloads"
+    assert texts(directory) == before
+    assert command("gc", "--state-dir", directory).check().out == done.out
+    assert used(directory) <= 3 * MIB
+    assert command("gc", "--state-dir", directory).check().out == ""
 
 
 @pytest.mark.hostonly
-def test_a_good_create_after_many_that_failed(scene, node, runc, folder):
+def test_a_good_create_after_many_that_failed(scene, node, runc, directory):
     """What they leave would fill the filesystem nearly twice."""
     bundle = scene.bundle()
     runc.install(node, bundle)
     plugin = node.plugin("picky", {"create": {"result": {"error": "no"}}})
     node.configure(plugin)
     for number in range(1000):
-        write(folder, f"c{number}", 0)
+        write(directory, f"c{number}", 0)
         if number % 50 == 0:
             assert "No space" not in runc.create("one", bundle).refused()
             runc.delete("one")
-            assert used(folder) <= 4.1 * MIB
+            assert used(directory) <= 4.1 * MIB
     plugin.play({})
     runc.run("one", bundle).check()
     assert runc.status("one") == "running"
-    assert command("log", "--state-dir", folder, "one").check().out.count("FAILED") <= 20
+    assert command("log", "--state-dir", directory, "one").check().out.count("FAILED") <= 20
     runc.delete("one").check()

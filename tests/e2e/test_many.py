@@ -138,7 +138,7 @@ def test_one_that_fails_leaves_the_others_alone(scene, node, oci, when):
     assert node.left() == []
 
 
-# Delays the hook, our parent, at its next mark on a folder that it has just made.
+# Delays the hook, our parent, at its next mark on a directory that it has just made.
 HOLD = """
 import subprocess, time
 if payload["id"] == "slow":
@@ -152,7 +152,7 @@ if payload["id"] == "slow":
 
 @pytest.mark.hostonly
 def test_a_place_that_another_is_just_making(scene, node, oci):
-    """Between a folder and its mark it looks like anybody's. Whoever is refused, or deleted,
+    """Between a directory and its mark it looks like anybody's. Whoever is refused, or deleted,
     takes nothing from the other."""
     target = f"{scene.cgroup}-the-only"
     mover, bundles = crowd(scene, node, oci, target, 2)

@@ -19,14 +19,18 @@ from test_move import limited
 hostonly = pytest.mark.hostonly
 
 
-def old_folders(moved):
-    """The folders of the cgroup that the container was created in."""
+def old_directories(moved):
+    """The directories of the cgroup that the container was created in."""
     mounts = moved.runtime.hierarchies().values()
     return [mount + moved.bundle.cgroups_path for mount in mounts]
 
 
-def processes(folders):
-    return [pid for folder in folders for pid in cgroups.read(f"{folder}/cgroup.procs").split()]
+def processes(directories):
+    return [
+        pid
+        for directory in directories
+        for pid in cgroups.read(f"{directory}/cgroup.procs").split()
+    ]
 
 
 # It stays
@@ -42,19 +46,21 @@ def test_the_path_of_the_config_is_there_until_delete(scene, node, oci, edit):
 
     moved = Moved(scene, node, oci, edit=with_limits)
     oci.create("one", moved.bundle).check()
-    folders = old_folders(moved)
-    before = {folder: texts(folder) for folder in folders}
+    directories = old_directories(moved)
+    before = {directory: texts(directory) for directory in directories}
     oci.start("one").check()
     assert node.record()["outcome"] == "adopted"
-    assert {folder: texts(folder) for folder in folders} == before
-    assert processes(folders) == []
+    assert {directory: texts(directory) for directory in directories} == before
+    assert processes(directories) == []
     moved.assert_ends()
 
 
-def texts(folder):
+def texts(directory):
     """What a cgroup allows its processes."""
     names = ("pids.max", "memory.max", "memory.limit_in_bytes", "cpu.shares", "devices.list")
-    return {n: cgroups.read(f"{folder}/{n}") for n in names if os.path.exists(f"{folder}/{n}")}
+    return {
+        n: cgroups.read(f"{directory}/{n}") for n in names if os.path.exists(f"{directory}/{n}")
+    }
 
 
 def private(config):
@@ -105,7 +111,7 @@ def test_podman_joins_its_cgroup_namespace(scene, node):
     assert node.record()["outcome"] == "adopted"
     flags = podman._flags
     podman._flags = lambda id, bundle: ["--cgroupns", "container:one", *flags(id, bundle)]
-    podman.hooks_dir = f"{podman.folder}/no-hooks"
+    podman.hooks_dir = f"{podman.directory}/no-hooks"
     words = ("cat", "/proc/self/mountinfo")
     podman.run("two", scene.bundle(words), detach=False).check()
     assert " - cgroup2" in podman.output("two")
@@ -150,11 +156,11 @@ LIMITS = ("--log-driver", "k8s-file", *runtimes.PODMAN_LIMITS)
 class Stranger:
     """A process of somebody else in these cgroups."""
 
-    def __init__(self, folders):
+    def __init__(self, directories):
         self.process = subprocess.Popen(["sleep", "60"])
         try:
-            for folder in folders:
-                cgroups.write(f"{folder}/cgroup.procs", self.process.pid)
+            for directory in directories:
+                cgroups.write(f"{directory}/cgroup.procs", self.process.pid)
         except OSError:
             self.end()
             raise
@@ -172,8 +178,8 @@ def stranger():
     """Puts a Stranger into cgroups."""
     made = []
 
-    def put(folders):
-        made.append(Stranger(folders))
+    def put(directories):
+        made.append(Stranger(directories))
         return made[-1]
 
     yield put
@@ -185,7 +191,7 @@ def test_what_outlives_init_in_it_is_killed(scene, node, oci, stranger):
     """As the runtime does with what is in a container's cgroup, if the pid namespace is shared."""
     moved = Moved(scene, node, oci, edit=of_host)
     moved.start()
-    inside = stranger(old_folders(moved))
+    inside = stranger(old_directories(moved))
     moved.assert_deleted()
     wait_until(lambda: not inside.lives())
 
@@ -196,13 +202,13 @@ def test_what_is_not_the_container_s_stays(scene, node, oci, stranger, where):
     stays until it can be finished, and the doctor says why."""
     moved = Moved(scene, node, oci, edit=plain if where == "in it" else of_host)
     moved.start()
-    folders = old_folders(moved)
+    directories = old_directories(moved)
     if where == "below it":
-        folders = cgroups.make(f"{moved.bundle.cgroups_path}/inner", oci.hierarchies())
-    other = stranger(folders)
+        directories = cgroups.make(f"{moved.bundle.cgroups_path}/inner", oci.hierarchies())
+    other = stranger(directories)
     oci.delete("one").check()
     assert other.lives()
-    assert set(processes(folders)) == {str(other.process.pid)}
+    assert set(processes(directories)) == {str(other.process.pid)}
     (name,) = node.records()
 
     said = nri_hook(oci, "doctor", "--state-dir", node.state_dir).out
@@ -224,10 +230,10 @@ def nri_hook(runtime, *words):
 def test_what_was_made_anew_at_its_path_is_not_ours(scene, node, oci, stranger):
     moved = Moved(scene, node, oci, edit=of_host)
     moved.start()
-    for folder in old_folders(moved):
-        os.rmdir(folder)
-    folders = scene.parent(moved.bundle.cgroups_path, oci.hierarchies())
-    other = stranger(folders)
+    for directory in old_directories(moved):
+        os.rmdir(directory)
+    directories = scene.parent(moved.bundle.cgroups_path, oci.hierarchies())
+    other = stranger(directories)
     oci.delete("one").check()
     assert other.lives()
     assert node.left() == []
@@ -274,14 +280,14 @@ def test_gc_removes_it_where_the_record_is_lost(scene, node, oci):
     """Not before the container has ended."""
     moved = Moved(scene, node, oci)
     moved.start()
-    folders = old_folders(moved)
+    directories = old_directories(moved)
     for name in node.left():
         os.unlink(f"{node.state_dir}/{name}")
     nri_hook(oci, "gc", "--state-dir", node.state_dir).check()
-    assert all(map(os.path.isdir, folders))
+    assert all(map(os.path.isdir, directories))
     oci.delete("one").check()
     said = nri_hook(oci, "gc", "--state-dir", node.state_dir).check().out
-    assert said.count("an empty cgroup of ours that no record knows") >= len(folders)
+    assert said.count("an empty cgroup of ours that no record knows") >= len(directories)
     assert scene.left_cgroups() == []
 
 
@@ -292,13 +298,13 @@ def before_poststart(moved, script):
     """Have a script run before our poststart hook, where the test's own mounts are to be seen;
     $pid is init's."""
     (hook,) = moved.bundle.config["hooks"]["poststart"]
-    path, state = f"{moved.bundle.folder}/poststart", f"{moved.bundle.folder}/poststart.state"
+    path, state = f"{moved.bundle.directory}/poststart", f"{moved.bundle.directory}/poststart.state"
     with open(path, "w") as file:
         file.write(
             f"#!/bin/sh\ncat >{state}\n"
             f"export pid=$(grep -o '\"pid\": *[0-9]*' {state} | grep -o '[0-9]*')\n"
             f"nsenter --mount=/proc/{os.getpid()}/ns/mnt sh -ec '{script}'\n"
-            f'exec {hook["path"]} "$@" <{state} 2>{moved.bundle.folder}/said\n'
+            f'exec {hook["path"]} "$@" <{state} 2>{moved.bundle.directory}/said\n'
         )
     os.chmod(path, 0o755)
     hook["path"] = path
@@ -322,7 +328,7 @@ def assert_left(moved, place, seen):
     record = node.record()
     assert (record["outcome"], record["cgroupsPath"]) == ("left", moved.bundle.cgroups_path)
     assert reason in record["reason"] and record["cgroups"] == now
-    assert read(f"{moved.bundle.folder}/said").count(f"left where it is: {reason}") == 1
+    assert read(f"{moved.bundle.directory}/said").count(f"left where it is: {reason}") == 1
     assert node.log()[-1]["outcome"] == "left" and reason in node.log()[-1]["notes"][0]
     status = ["status", "--state-dir", node.state_dir]
     assert reason in nri_hook(runtime, *status, id).check().out
@@ -344,8 +350,10 @@ def test_init_is_moved_away_before_it_is_adopted(scene, node, oci, where):
     if where == "elsewhere":
         place = f"{scene.cgroup}-elsewhere"
         scene.parent(place, oci.hierarchies())
-    folders = [mount + place for mount in oci.hierarchies().values()]
-    before_poststart(moved, "\n".join(f"echo $pid >{folder}/cgroup.procs" for folder in folders))
+    directories = [mount + place for mount in oci.hierarchies().values()]
+    before_poststart(
+        moved, "\n".join(f"echo $pid >{directory}/cgroup.procs" for directory in directories)
+    )
     begin(moved)
     assert_left(moved, place, moved.bundle.cgroups_path)
     moved.assert_deleted()
@@ -386,8 +394,8 @@ def test_gc_does_not_adopt_what_has_gone_elsewhere(scene, node, oci):
     moved.bundle.config["hooks"].pop("poststart")
     moved.bundle.save()
     begin(moved)
-    for folder in old_folders(moved):
-        cgroups.write(f"{folder}/cgroup.procs", moved.pid())
+    for directory in old_directories(moved):
+        cgroups.write(f"{directory}/cgroup.procs", moved.pid())
     done = nri_hook(oci, "gc", "--state-dir", node.state_dir).check()
     assert "left where it is: its process has left its new cgroup" in done.err
     assert node.record()["outcome"] == node.log()[-1]["outcome"] == "left"

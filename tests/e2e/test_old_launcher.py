@@ -19,8 +19,8 @@ def install_old(node):
     current = node.launcher
     with open(current, "rb") as file:
         python, paths = launcher.read(file.read())
-    folders = "\n".join(f"    {path!a}," for path in paths)
-    text = read(TEMPLATE).replace("@PYTHON@", python).replace("@FOLDERS@", folders)
+    directories = "\n".join(f"    {path!a}," for path in paths)
+    text = read(TEMPLATE).replace("@PYTHON@", python).replace("@DIRECTORIES@", directories)
     with open(current, "w") as file:
         file.write(text)
     os.chmod(current, 0o755)

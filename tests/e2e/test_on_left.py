@@ -20,8 +20,8 @@ class Demand:
         self.other = node.plugin("other")
         self.bundle = scene.bundle()
         runtime.install(node, self.bundle)
-        self.errors = f"{self.bundle.folder}/errors"
-        path = f"{self.bundle.folder}/not-the-runtime"
+        self.errors = f"{self.bundle.directory}/errors"
+        path = f"{self.bundle.directory}/not-the-runtime"
         write_hook(path, self.errors, "HOOK\nexit $?", node.launcher)
         for (hook,) in self.bundle.config["hooks"].values():
             hook["path"] = path

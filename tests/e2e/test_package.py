@@ -15,8 +15,8 @@ TOP = Path(tree.TOP)
 @pytest.mark.hostonly
 def test_wheel_holds_every_module_schema_and_page(tmp_path):
     source = tmp_path / "source"
-    for folder in ("nri_hook", "schemas", "docs/man"):
-        shutil.copytree(TOP / folder, source / folder)
+    for directory in ("nri_hook", "schemas", "docs/man"):
+        shutil.copytree(TOP / directory, source / directory)
     for name in ("setup.cfg", "pyproject.toml", "LICENSE"):
         shutil.copy(TOP / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

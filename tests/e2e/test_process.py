@@ -16,7 +16,7 @@ from nri_hook import spawn
 @pytest.fixture
 def state(scene):
     """The state of a container whose process is one of ours: its parent is no runtime."""
-    bundle = f"{scene.folder}/bundle"
+    bundle = f"{scene.directory}/bundle"
     os.mkdir(bundle)
     with open(f"{bundle}/config.json", "w") as file:
         json.dump({"linux": {"cgroupsPath": f"{scene.cgroup}/x"}}, file)
@@ -41,7 +41,7 @@ def test_a_stage_undoes_what_its_caller_did(scene, node, state):
             state,
             preexec_fn=as_runtimes_do,
             pass_fds=[inner],
-            cwd=scene.folder,
+            cwd=scene.directory,
             env={"HOME": "/root", "LD_PRELOAD": "", "PYTHONPATH": "/nowhere"},
         ).check()
     finally:
@@ -80,8 +80,8 @@ def test_an_interrupt_fails_no_stage_that_must_not_fail(node, state):
     node.configure(plugin)
     node.install()
     node.hook("createRuntime", state).check()
-    shutil.rmtree(f"{plugin.folder}/calls")
-    os.mkdir(f"{plugin.folder}/calls")
+    shutil.rmtree(f"{plugin.directory}/calls")
+    os.mkdir(f"{plugin.directory}/calls")
     plugin.play({"delete": {"sleep": 5}})
     status = interrupted(node, "poststop", state)
     plugin.play({})

@@ -51,9 +51,9 @@ OBSTACLES = {
 
 
 @pytest.fixture(params=OBSTACLES)
-def obstacle(request, folder, monkeypatch):
-    """Puts something of every kind in the place of a file of the state folder."""
-    monkeypatch.chdir(folder)
+def obstacle(request, directory, monkeypatch):
+    """Puts something of every kind in the place of a file of the state directory."""
+    monkeypatch.chdir(directory)
     return OBSTACLES[request.param]
 
 
@@ -68,10 +68,10 @@ def told(function, *args):
         assert time.monotonic() - begin < SOON
 
 
-def test_something_else_in_the_place_of_a_record(folder, options, obstacle):
+def test_something_else_in_the_place_of_a_record(directory, options, obstacle):
     """Nobody takes it for no record: a create is refused, and what ended is told of."""
     name = record.name(ROOT, "redis")
-    path = f"{folder}/{name}.json"
+    path = f"{directory}/{name}.json"
     obstacle(path)
     for function in (
         lambda: record.read(path),
@@ -87,10 +87,10 @@ def test_something_else_in_the_place_of_a_record(folder, options, obstacle):
 
 
 @pytest.mark.parametrize("ending", [".lock", ".new"])
-def test_something_else_beside_a_record(folder, options, obstacle, ending):
+def test_something_else_beside_a_record(directory, options, obstacle, ending):
     """What cannot be written down does not happen."""
-    name = kept(folder)
-    path = f"{folder}/{name}{ending}"
+    name = kept(directory)
+    path = f"{directory}/{name}{ending}"
     if ending == ".lock":
         os.unlink(path)
     obstacle(path)
@@ -104,25 +104,25 @@ def test_something_else_beside_a_record(folder, options, obstacle, ending):
     error = told(change)
     assert (error is None) == regular
     assert regular or str(error).startswith(f"{path}: cannot be ")
-    assert record.read(f"{folder}/{name}.json").get("changed", False) == regular
+    assert record.read(f"{directory}/{name}.json").get("changed", False) == regular
     assert not os.path.exists(f"{path}-victim")
 
 
-def test_something_else_in_the_place_of_the_guess(folder, obstacle):
-    book = opened(folder)
-    obstacle(f"{folder}/{record.MOVING}")
+def test_something_else_in_the_place_of_the_guess(directory, obstacle):
+    book = opened(directory)
+    obstacle(f"{directory}/{record.MOVING}")
     for expected in (True, False, True):
         told(book.expects_move)
         told(book.expect_move, expected)
-    assert not os.path.exists(f"{folder}/{record.MOVING}-victim")
+    assert not os.path.exists(f"{directory}/{record.MOVING}-victim")
     release(book)
 
 
-def test_something_else_in_the_place_of_a_log(folder, obstacle):
+def test_something_else_in_the_place_of_a_log(directory, obstacle):
     """It is an error that is told of, or a log without a line that is one."""
-    path = f"{folder}/{record.name(ROOT, 'redis')}.log"
+    path = f"{directory}/{record.name(ROOT, 'redis')}.log"
     report = Report("poststop")
-    report.record, report.outcome = (folder, record.name(ROOT, "redis")), "removed"
+    report.record, report.outcome = (directory, record.name(ROOT, "redis")), "removed"
     obstacle(path)
     regular = os.path.isfile(path) and not os.path.islink(path)
     for function, args in ((container_log.read, (path,)), (container_log.append, (report,))):
@@ -134,16 +134,16 @@ def test_something_else_in_the_place_of_a_log(folder, obstacle):
     assert not os.path.exists(f"{path}-victim")
 
 
-def test_something_else_in_the_place_of_the_folder(scene, obstacle):
-    path = f"{scene.folder}/other"
+def test_something_else_in_the_place_of_the_directory(scene, obstacle):
+    path = f"{scene.directory}/other"
     obstacle(path)
     options = Options(state_dir=path)
     notes = []
-    if os.path.isdir(path):  # by a link, or a folder with 0755: not ours alone
+    if os.path.isdir(path):  # by a link, or a directory with 0755: not ours alone
         os.chmod(path, 0o755)
     book = told(lambda: record.open_or_none(options, "redis-00000000", "redis", soon(), notes))
     assert book.name == "" and len(notes) == 1
-    assert notes[0].startswith(f"no record is kept: {path}: no state folder: ")
+    assert notes[0].startswith(f"no record is kept: {path}: no state directory: ")
     for root in (ROOT, ""):
         found = told(lambda root=root: find(options, root=root))
         assert found is None or isinstance(found, HookError)

@@ -133,9 +133,9 @@ def test_a_root_with_odd_characters():
 
 
 def test_a_relative_root_is_nothing_to_go_by(scene):
-    """The runtime has left the folder that it is relative to, for the bundle."""
+    """The runtime has left the directory that it is relative to, for the bundle."""
     for flags in (("--root", "rel"), ("--root=./rel",), ("-root", "../rel")):
-        assert root("runc", *flags, "create", "x", cwd=scene.folder) == ""
+        assert root("runc", *flags, "create", "x", cwd=scene.directory) == ""
 
 
 def test_strange_command_lines():
@@ -190,10 +190,10 @@ def test_the_default_root_of_crun():
 def test_crun_itself_says_so(scene):
     if not shutil.which("crun"):
         pytest.skip("there is no crun here")
-    environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": scene.folder}
+    environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": scene.directory}
     subprocess.run(["crun", "list"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    assert os.listdir(scene.folder) == ["crun"]
-    assert root("crun", "list", XDG_RUNTIME_DIR=scene.folder) == f"{scene.folder}/crun"
+    assert os.listdir(scene.directory) == ["crun"]
+    assert root("crun", "list", XDG_RUNTIME_DIR=scene.directory) == f"{scene.directory}/crun"
 
 
 def as_rootless(enter, *words, **environment):

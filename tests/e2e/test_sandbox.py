@@ -36,10 +36,10 @@ class Pod:
     """A container of CRI-O's, as far as a runtime sees it, and a plugin that notes its payload."""
 
     def __init__(self, scene, node, runc, annotations):
-        self.storage, self.runc = Storage(scene.folder), runc
+        self.storage, self.runc = Storage(scene.directory), runc
         self.plugin = node.plugin("policy")
         node.configure(self.plugin)
-        os.makedirs(f"{self.storage.folder}/{CONTAINER}")
+        os.makedirs(f"{self.storage.directory}/{CONTAINER}")
         self.bundle = Bundle(
             self.storage.bundle(CONTAINER),
             f"{scene.cgroup}/crio-{CONTAINER}",

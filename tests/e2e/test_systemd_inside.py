@@ -23,7 +23,7 @@ SECONDS = 90
 @pytest.fixture
 def debian(scene):
     """The root filesystem of this guest, made by mmdebstrap; what is written to it is not kept."""
-    top = f"{scene.folder}/debian"
+    top = f"{scene.directory}/debian"
     os.mkdir(top)
     subprocess.run(["mount", "-t", "tmpfs", "none", top], check=True)
     for name in ("upper", "work", "root"):
@@ -60,14 +60,14 @@ def boot(plain, debian):
 
 def assert_works(plain, place):
     """It makes cgroups of its own, its services run in them, and its limits hold."""
-    folder = f"/sys/fs/cgroup{place}"
-    assert {"init.scope", "system.slice"} <= set(os.listdir(folder))
-    assert read(f"{folder}/system.slice/systemd-journald.service/cgroup.procs")
+    directory = f"/sys/fs/cgroup{place}"
+    assert {"init.scope", "system.slice"} <= set(os.listdir(directory))
+    assert read(f"{directory}/system.slice/systemd-journald.service/cgroup.procs")
     seen = plain.exec("systemd-run", "--quiet", "--wait", "--pipe", "cat", "/proc/self/cgroup")
     assert seen.startswith("0::/system.slice/run-")
     lifted = plain.call("exec", plain.name, "sh", "-c", "echo max >/sys/fs/cgroup/memory.max")
     assert lifted.returncode != 0
-    assert read(f"{folder}/memory.max").strip() == str(MEMORY)
+    assert read(f"{directory}/memory.max").strip() == str(MEMORY)
     plain.podman("rm", "-f", "-t", "0", plain.name)
     assert plain.node.calls()[-1] == ("mover", "delete")
     assert plain.node.left() == []

@@ -1,4 +1,4 @@
-"""What runs as root must be root's alone: files, folders and links on the way to them."""
+"""What runs as root must be root's alone: files, directories and links on the way to them."""
 
 import os
 import re
@@ -18,16 +18,16 @@ USER = 23456
 
 
 class Tree:
-    """A folder in which files and folders are made with these owners and modes."""
+    """A directory in which files and directories are made with these owners and modes."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, directory):
+        self.directory = directory
 
     def path(self, name):
-        return os.path.join(self.folder, name)
+        return os.path.join(self.directory, name)
 
     def make(self, name, mode=0o644, uid=0, text="text"):
-        """A file, and the folders above it, root's with 0755 where they are not there."""
+        """A file, and the directories above it, root's with 0755 where they are not there."""
         path = self.path(name)
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         with open(path, "w") as file:
@@ -36,7 +36,7 @@ class Tree:
         os.chmod(path, mode)
         return path
 
-    def make_folder(self, name, mode=0o755, uid=0):
+    def make_directory(self, name, mode=0o755, uid=0):
         path = self.path(name)
         os.makedirs(path, exist_ok=True)
         os.chown(path, uid, 0)
@@ -52,31 +52,31 @@ class Tree:
 
     def give(self, uid):
         """Make all of it another's."""
-        for folder, _, names in os.walk(self.folder):
-            for path in (folder, *(os.path.join(folder, name) for name in names)):
+        for directory, _, names in os.walk(self.directory):
+            for path in (directory, *(os.path.join(directory, name) for name in names)):
                 os.lchown(path, uid, uid)
 
 
 @pytest.fixture
 def tree(scene):
-    return Tree(scene.folder)
+    return Tree(scene.directory)
 
 
-def by_folder(path):
-    """The same where the folder is looked at first, as for several files in it."""
-    folder, _, name = path.rpartition("/")
-    return trust.Folder(folder or "/").open_file(name)
+def by_directory(path):
+    """The same where the directory is looked at first, as for several files in it."""
+    directory, _, name = path.rpartition("/")
+    return trust.Directory(directory or "/").open_file(name)
 
 
 def opened(path):
     """The text of the file, which the descriptor stands at the start of, opened both ways; or what
     both raise."""
-    by_path, in_folder = (_outcome(way, path) for way in (trust.open_file, by_folder))
+    by_path, in_directory = (_outcome(way, path) for way in (trust.open_file, by_directory))
     if isinstance(by_path, Exception):
-        assert type(in_folder) is type(by_path)
-        assert not isinstance(by_path, HookError) or in_folder.args == by_path.args
+        assert type(in_directory) is type(by_path)
+        assert not isinstance(by_path, HookError) or in_directory.args == by_path.args
         raise by_path
-    assert in_folder == by_path
+    assert in_directory == by_path
     return by_path
 
 
@@ -115,14 +115,14 @@ def test_a_file_that_others_may_write(tree):
         refused(path, f"file name may be written by others (mode {mode:04o})")
 
 
-@pytest.mark.parametrize("folder", ["a", "a/b", "a/b/c"])
-def test_a_folder_above_that_others_may_write(tree, folder):
+@pytest.mark.parametrize("directory", ["a", "a/b", "a/b/c"])
+def test_a_directory_above_that_others_may_write(tree, directory):
     path = tree.make("a/b/c/file")
     for mode in (0o775, 0o757, 0o777, 0o722, 0o770, 0o2775):
-        tree.make_folder(folder, mode)
-        name = os.path.basename(folder)
-        refused(path, f"folder {name} may be written by others (mode {mode:04o})")
-    tree.make_folder(folder, 0o2755)
+        tree.make_directory(directory, mode)
+        name = os.path.basename(directory)
+        refused(path, f"directory {name} may be written by others (mode {mode:04o})")
+    tree.make_directory(directory, 0o2755)
     assert opened(path) == "text"
 
 
@@ -133,27 +133,29 @@ def test_the_group_may_read(tree):
     assert opened(path) == "text"
 
 
-def test_a_sticky_folder_above_is_fine_but_not_at_once(tree):
+def test_a_sticky_directory_above_is_fine_but_not_at_once(tree):
     inner, outer = tree.make("sticky/a/file"), tree.make("sticky/file")
-    tree.make_folder("sticky", 0o1777)
+    tree.make_directory("sticky", 0o1777)
     assert opened(inner) == "text"
-    refused(outer, "folder of this file may be written by others")
+    refused(outer, "directory of this file may be written by others")
 
 
-def test_in_a_sticky_folder_everything_must_be_roots(tree):
+def test_in_a_sticky_directory_everything_must_be_roots(tree):
     path = tree.make("sticky/a/file")
-    tree.make_folder("sticky", 0o1777)
-    tree.make_folder("sticky/a", uid=STRANGER)
-    refused(path, "folder a belongs to uid 12345, expected root")
+    tree.make_directory("sticky", 0o1777)
+    tree.make_directory("sticky/a", uid=STRANGER)
+    refused(path, "directory a belongs to uid 12345, expected root")
 
 
 def test_another_owner(tree):
     refused(tree.make("a/file", uid=STRANGER), "file file belongs to uid 12345, expected root")
-    for folder in ("b", "b/c"):
+    for directory in ("b", "b/c"):
         path = tree.make("b/c/file")
-        tree.make_folder(folder, uid=STRANGER)
-        refused(path, f"folder {os.path.basename(folder)} belongs to uid 12345, expected root")
-        tree.make_folder(folder)
+        tree.make_directory(directory, uid=STRANGER)
+        refused(
+            path, f"directory {os.path.basename(directory)} belongs to uid 12345, expected root"
+        )
+        tree.make_directory(directory)
     assert opened(path) == "text"
 
 
@@ -165,13 +167,13 @@ def test_links_to_what_is_safe(tree):
         os.unlink(link)
 
 
-def test_a_link_to_a_folder(tree):
+def test_a_link_to_a_directory(tree):
     tree.make("a/b/file")
     tree.link("c/d/link", "../../a/b")
     tree.link("c/absolute", tree.path("a"))
     assert opened(tree.path("c/d/link/file")) == "text"
     assert opened(tree.path("c/absolute/b/file")) == "text"
-    # The folder above the link's target, as for the kernel, not the one above the link.
+    # The directory above the link's target, as for the kernel, not the one above the link.
     assert opened(tree.path("c/d/link/../b/file")) == "text"
     with pytest.raises(FileNotFoundError):
         opened(tree.path("c/d/link/../d/link/file"))
@@ -181,28 +183,28 @@ def test_a_link_to_what_others_may_write(tree):
     tree.make("a/file", 0o666)
     refused(tree.link("b/link", "../a/file"), "file file may be written by others")
     tree.make("open/file")
-    tree.make_folder("open", 0o777)
-    refused(tree.link("b/folder", "../open/file"), "folder open may be written by others")
+    tree.make_directory("open", 0o777)
+    refused(tree.link("b/directory", "../open/file"), "directory open may be written by others")
     tree.link("b/inner", "../open")
-    refused(tree.path("b/inner/file"), "folder open may be written by others")
+    refused(tree.path("b/inner/file"), "directory open may be written by others")
     tree.make("c/file")
-    refused(tree.link("b/through", "../open/../c/file"), "folder open may be written by others")
+    refused(tree.link("b/through", "../open/../c/file"), "directory open may be written by others")
 
 
 def test_a_link_of_another_owner(tree):
     path = tree.make("a/file")
     refused(tree.link("b/link", path, STRANGER), "link link belongs to uid 12345, expected root")
-    tree.link("c/folder", "../a", STRANGER)
-    refused(tree.path("c/folder/file"), "link folder belongs to uid 12345, expected root")
+    tree.link("c/directory", "../a", STRANGER)
+    refused(tree.path("c/directory/file"), "link directory belongs to uid 12345, expected root")
 
 
-def test_a_link_in_a_sticky_folder(tree):
+def test_a_link_in_a_sticky_directory(tree):
     path = tree.make("a/file")
     tree.link("sticky/link", path)
-    tree.link("sticky/folder", "../a")
-    tree.make_folder("sticky", 0o1777)
-    refused(tree.path("sticky/link"), "folder of this file may be written by others")
-    assert opened(tree.path("sticky/folder/file")) == "text"
+    tree.link("sticky/directory", "../a")
+    tree.make_directory("sticky", 0o1777)
+    refused(tree.path("sticky/link"), "directory of this file may be written by others")
+    assert opened(tree.path("sticky/directory/file")) == "text"
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])
@@ -229,17 +231,17 @@ def test_too_many_links(tree):
     refused(tree.path("d/inner"), "too many symbolic links")
 
 
-def test_a_link_to_a_folder_in_the_place_of_the_file(tree):
-    tree.make_folder("a/folder")
-    for number, target in enumerate((".", "..", "/", "../a", "folder", "folder/")):
+def test_a_link_to_a_directory_in_the_place_of_the_file(tree):
+    tree.make_directory("a/directory")
+    for number, target in enumerate((".", "..", "/", "../a", "directory", "directory/")):
         refused(tree.link(f"a/{number}", target), "expected a")
 
 
 def test_no_regular_file(tree):
-    tree.make_folder("a")
+    tree.make_directory("a")
     os.mkfifo(tree.path("a/fifo"), 0o644)
     refused(tree.path("a/fifo"), "expected a regular file")
-    refused(tree.make_folder("a/folder"), "expected a regular file")
+    refused(tree.make_directory("a/directory"), "expected a regular file")
     refused("/", "expected a regular file")
     refused("/dev/null", "expected a regular file")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -258,27 +260,27 @@ def test_what_is_not_there(tree):
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_file_in_the_place_of_a_folder(tree):
+def test_a_file_in_the_place_of_a_directory(tree):
     tree.make("a")
     for name in ("a/b", "a/.."):
         with pytest.raises(NotADirectoryError):
             opened(tree.path(name))
 
 
-def test_a_folder_in_a_folder(tree):
+def test_a_directory_in_a_directory(tree):
     tree.make("a/b/file")
-    outer = trust.Folder(tree.path("a"))
+    outer = trust.Directory(tree.path("a"))
     fd = outer.inner("b").open_file("file")
     assert os.read(fd, 100) == b"text"
     os.close(fd)
-    tree.make_folder("a/open", 0o757)
-    tree.make_folder("a/sticky", 0o1777)
-    tree.make_folder("a/other", uid=STRANGER)
+    tree.make_directory("a/open", 0o757)
+    tree.make_directory("a/sticky", 0o1777)
+    tree.make_directory("a/other", uid=STRANGER)
     tree.link("a/link", "b")
     for name, why in (
-        ("open", "folder open may be written by others"),
-        ("sticky", "the folder of this file may be written by others"),
-        ("other", f"folder other belongs to uid {STRANGER}"),
+        ("open", "directory open may be written by others"),
+        ("sticky", "the directory of this file may be written by others"),
+        ("other", f"directory other belongs to uid {STRANGER}"),
     ):
         with pytest.raises(HookError, match=why) as caught:
             outer.inner(name)
@@ -325,7 +327,7 @@ def test_in_a_user_namespace_the_users_own_files_pass(tree):
 
 @pytest.fixture
 def make_tree():
-    """A function that makes a tree in a folder of root's, closed to others as all above it."""
+    """A function that makes a tree in a directory of root's, closed to others as all above it."""
     made = []
 
     def make(above):
@@ -334,8 +336,8 @@ def make_tree():
         return Tree(made[-1])
 
     yield make
-    for folder in made:
-        shutil.rmtree(folder)
+    for directory in made:
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("above", ["/etc", "/opt", "/usr"])
@@ -356,13 +358,13 @@ def test_in_a_user_namespace_everybody_else_s_files_are_a_stranger_s(make_tree, 
     path = elsewhere.make("a/file")
     os.chown(path, owner, owner)
     os.chown(elsewhere.path("a"), owner, owner)
-    said = "the folder of this file belongs to uid 65534, expected our own, or a path of root's"
+    said = "the directory of this file belongs to uid 65534, expected our own, or a path of root's"
     with pytest.raises(HookError, match=f"^{path}: {said} alone below /etc, /opt or /usr$"):
         in_user_namespace(USER, lambda: opened(path))
     os.chown(elsewhere.path("a"), USER, USER)
     with pytest.raises(HookError, match="file file belongs to uid 65534, expected our own"):
         in_user_namespace(USER, lambda: opened(path))
-    os.chown(path, USER, USER)  # which lies in a folder of the other
+    os.chown(path, USER, USER)  # which lies in a directory of the other
     assert in_user_namespace(USER, lambda: opened(path)) == "text"
 
 
@@ -370,17 +372,17 @@ def test_in_a_user_namespace_a_link_of_a_stranger_leads_nowhere(make_tree):
     system, elsewhere = make_tree("/opt"), make_tree("/run")
     path = system.make("a/file")
     link = elsewhere.link("link", path)
-    os.chown(elsewhere.folder, USER, USER)
+    os.chown(elsewhere.directory, USER, USER)
     with pytest.raises(HookError, match="link link belongs to uid 65534, expected our own"):
         in_user_namespace(USER, lambda: opened(link))
     os.lchown(link, USER, USER)
     assert in_user_namespace(USER, lambda: opened(link)) == "text"
     # Nor does one of root's make a stranger's file root's.
     other = elsewhere.make("a/file", uid=STRANGER)
-    for name, target in (("direct", other), ("folder", elsewhere.path("a"))):
+    for name, target in (("direct", other), ("directory", elsewhere.path("a"))):
         system.link(name, target)
-    for path in (system.path("direct"), system.path("folder/file"), f"/usr/..{other}"):
-        with pytest.raises(HookError, match="the folder of this file belongs to uid 65534"):
+    for path in (system.path("direct"), system.path("directory/file"), f"/usr/..{other}"):
+        with pytest.raises(HookError, match="the directory of this file belongs to uid 65534"):
             in_user_namespace(USER, lambda path=path: opened(path))
 
 
@@ -390,24 +392,24 @@ def test_in_a_user_namespace_the_hosts_files_must_be_closed_to_others(make_tree)
     with pytest.raises(HookError, match="file file may be written by others"):
         in_user_namespace(USER, lambda: opened(path))
     path = system.make("open/file")
-    system.make_folder("open", 0o775)
-    with pytest.raises(HookError, match="folder open may be written by others"):
+    system.make_directory("open", 0o775)
+    with pytest.raises(HookError, match="directory open may be written by others"):
         in_user_namespace(USER, lambda: opened(path))
     path = system.make("sticky/a/file")
-    system.make_folder("sticky", 0o1777)
-    with pytest.raises(HookError, match=r"folder a belongs to uid 65534, expected our own"):
+    system.make_directory("sticky", 0o1777)
+    with pytest.raises(HookError, match=r"directory a belongs to uid 65534, expected our own"):
         in_user_namespace(USER, lambda: opened(path))
 
 
 @pytest.mark.parametrize("owner", [0, STRANGER])
-@pytest.mark.parametrize("what", ["file", "folder", "link"])
-def test_in_a_user_namespace_unmapped_owners_below_a_sticky_folder(tree, what, owner):
+@pytest.mark.parametrize("what", ["file", "directory", "link"])
+def test_in_a_user_namespace_unmapped_owners_below_a_sticky_directory(tree, what, owner):
     """The tree lies in /tmp, where any stranger can make what looks like root's there."""
     assert os.stat("/tmp").st_mode & stat.S_ISVTX
     path = tree.make("a/file")
     link = tree.link("b/link", "../a/file")
     tree.give(USER)
-    bad = {"file": path, "folder": os.path.dirname(path), "link": link}[what]
+    bad = {"file": path, "directory": os.path.dirname(path), "link": link}[what]
     os.lchown(bad, owner, owner)
     with pytest.raises(HookError, match=rf"^{re.escape(link)}: {what} \w+ belongs to uid \d+"):
         in_user_namespace(USER, lambda: opened(link))
@@ -419,7 +421,7 @@ def test_an_absolute_path_leads_where_the_path_does(tree, monkeypatch):
     """Only what no link can precede loses its "..": os.path.abspath() would lead elsewhere."""
     tree.make("elsewhere/file", text="right")
     tree.make("file", text="wrong")
-    tree.make_folder("elsewhere/inner")
+    tree.make_directory("elsewhere/inner")
     tree.link("link", "elsewhere/inner")
     monkeypatch.chdir(tree.path("link"))
     for path, absolute in {

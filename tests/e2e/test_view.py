@@ -344,25 +344,25 @@ TRIES = 16
 
 def test_a_directory_above_the_root_filesystem_is_renamed(scene, node, world, runtime):
     """Whoever may do that swaps it for a link, so that the path leads to the node's own root."""
-    theirs, link = f"{scene.folder}/theirs", f"{scene.folder}/link"
+    theirs, link = f"{scene.directory}/theirs", f"{scene.directory}/link"
     rootfs = f"{theirs}/rootfs"
     make_rootfs(rootfs)
     os.symlink("elsewhere", link)
-    os.mkdir(f"{scene.folder}/elsewhere")
-    os.symlink("../" * rootfs.count("/"), f"{scene.folder}/elsewhere/rootfs")
+    os.mkdir(f"{scene.directory}/elsewhere")
+    os.symlink("../" * rootfs.count("/"), f"{scene.directory}/elsewhere/rootfs")
     answer = {"cgroupsPath": f"{scene.cgroup}/there/{{id}}"}
     node.configure(node.plugin("mover", {"create": {"result": answer}}))
     words = {
         "python": public.python(),
         "one": theirs,
         "other": link,
-        "pid": f"{scene.folder}/pid",
+        "pid": f"{scene.directory}/pid",
     }
     bundle = scene.bundle(edit=propagating("shared"), rootfs=rootfs)
     runtime.install(node, bundle)
     hooks = bundle.config["hooks"]["createRuntime"]
     for at, name, script in ((0, "swap", SWAP), (2, "stop", STOP)):
-        hooks.insert(at, {"path": node.executable(name, script.format(**words), scene.folder)})
+        hooks.insert(at, {"path": node.executable(name, script.format(**words), scene.directory)})
     bundle.save()
     statuses = []
     for number in range(TRIES):

@@ -18,13 +18,13 @@ READY = ("sh", "-c", "echo ready")
 
 
 class Bundle:
-    """A folder with config.json and rootfs. `config` is the document; save() writes it."""
+    """A directory with config.json and rootfs. `config` is the document; save() writes it."""
 
-    def __init__(self, folder, cgroups_path, args=LOOP, edit=None, rootfs=None):
+    def __init__(self, directory, cgroups_path, args=LOOP, edit=None, rootfs=None):
         """edit: a function that changes the document in place. rootfs: of another bundle."""
-        self.folder = folder
-        self.rootfs = rootfs or f"{folder}/rootfs"
-        os.makedirs(folder)
+        self.directory = directory
+        self.rootfs = rootfs or f"{directory}/rootfs"
+        os.makedirs(directory)
         if rootfs is None:
             make_rootfs(self.rootfs)
         self.config = copy.deepcopy(_specification())
@@ -45,28 +45,28 @@ class Bundle:
         return self.config["linux"].setdefault("resources", {})
 
     def save(self):
-        with open(f"{self.folder}/config.json", "w") as file:
+        with open(f"{self.directory}/config.json", "w") as file:
             json.dump(self.config, file, indent=1)
 
     def load(self):
         """Read the document again, after somebody else changed the file."""
-        with open(f"{self.folder}/config.json") as file:
+        with open(f"{self.directory}/config.json") as file:
             self.config = json.load(file)
 
 
-def make_rootfs(folder):
+def make_rootfs(directory):
     """A root filesystem with busybox in /bin."""
     for name in ("bin", "dev", "proc", "sys", "tmp"):
-        os.makedirs(f"{folder}/{name}", 0o755)
-    shutil.copy(shutil.which("busybox") or "/bin/busybox", f"{folder}/bin/busybox")
+        os.makedirs(f"{directory}/{name}", 0o755)
+    shutil.copy(shutil.which("busybox") or "/bin/busybox", f"{directory}/bin/busybox")
     for applet in APPLETS:
-        os.symlink("busybox", f"{folder}/bin/{applet}")
+        os.symlink("busybox", f"{directory}/bin/{applet}")
 
 
 @functools.cache
 def _specification():
     """What `runc spec` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["runc", "spec"], cwd=folder, check=True)
-        with open(f"{folder}/config.json") as file:
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["runc", "spec"], cwd=directory, check=True)
+        with open(f"{directory}/config.json") as file:
             return json.load(file)

@@ -32,23 +32,23 @@ def membership(pid):
     return {name: path for _, name, path in fields}
 
 
-def folders(pid):
-    """Hierarchy -> folder of a process in it, where it is mounted."""
+def directories(pid):
+    """Hierarchy -> directory of a process in it, where it is mounted."""
     found = mounts()
     return {name: found[name] + path for name, path in membership(pid).items() if name in found}
 
 
 def places(path):
-    """The folders that the cgroup `path` has in all hierarchies."""
+    """The directories that the cgroup `path` has in all hierarchies."""
     found = [mount + path for mount in mounts().values()]
-    return [folder for folder in found if os.path.isdir(folder)]
+    return [directory for directory in found if os.path.isdir(directory)]
 
 
 def find(pid, file):
     """The path of a control file of the cgroup that a process is in, None where there is none."""
-    for folder in folders(pid).values():
-        if os.path.exists(f"{folder}/{file}"):
-            return f"{folder}/{file}"
+    for directory in directories(pid).values():
+        if os.path.exists(f"{directory}/{file}"):
+            return f"{directory}/{file}"
     return None
 
 
@@ -70,7 +70,7 @@ def write(path, text):
 
 
 def make(path, hierarchies=None):
-    """Make the cgroup `path` in these hierarchies, or in all of them; the folders.
+    """Make the cgroup `path` in these hierarchies, or in all of them; the directories.
 
     A v1 cpuset is filled from its parent: it would take no process.
     """
@@ -78,44 +78,45 @@ def make(path, hierarchies=None):
     for name, mount in mounts().items():
         if hierarchies is not None and name not in hierarchies:
             continue
-        folder = mount
+        directory = mount
         for part in path.strip("/").split("/"):
-            folder = f"{folder}/{part}"
-            os.makedirs(folder, exist_ok=True)
+            directory = f"{directory}/{part}"
+            os.makedirs(directory, exist_ok=True)
             if name == "cpuset":
                 for file in ("cpuset.cpus", "cpuset.mems"):
-                    if not read(f"{folder}/{file}"):
-                        write(f"{folder}/{file}", read(f"{os.path.dirname(folder)}/{file}"))
-        made.append(folder)
+                    if not read(f"{directory}/{file}"):
+                        write(f"{directory}/{file}", read(f"{os.path.dirname(directory)}/{file}"))
+        made.append(directory)
     return made
 
 
 def named(start):
-    """All folders, in all hierarchies, of cgroups in whose path a name begins with `start`."""
+    """All directories, in all hierarchies, of cgroups in whose path a name begins with `start`."""
     found = []
     for mount in mounts().values():
-        for folder, names, _ in os.walk(mount):
-            inner = folder[len(mount) :]
+        for directory, names, _ in os.walk(mount):
+            inner = directory[len(mount) :]
             if f"/{start}" in inner:
-                found.append(folder)
+                found.append(directory)
             # Only what can hold test cgroups: the root, and the cgroup that the tests run in.
             elif inner.count("/") > 5:
                 names.clear()
     return found
 
 
-def mark(folder):
-    """Whose mark is on a folder, the name of a record; None for one that nri-hook did not make."""
+def mark(directory):
+    """Whose mark is on a directory, the name of a record; None for one that nri-hook did not
+    make."""
     try:
-        return os.getxattr(folder, MARK).decode().partition(" ")[0]
+        return os.getxattr(directory, MARK).decode().partition(" ")[0]
     except OSError:
         return None
 
 
-def remove(folder, seconds=3.0):
+def remove(directory, seconds=3.0):
     """Kill what is in a cgroup and remove it, with all below it."""
     deadline = time.monotonic() + seconds
-    for inner in sorted((entry[0] for entry in os.walk(folder)), reverse=True):
+    for inner in sorted((entry[0] for entry in os.walk(directory)), reverse=True):
         while os.path.isdir(inner):
             try:
                 for pid in read(f"{inner}/cgroup.procs").split():

@@ -23,8 +23,8 @@ SECONDS = 30
 def command(*args, environment=()):
     """`nri-hook ARGS`; what came of it, with status None if it had to be killed."""
     args = [os.fspath(word) for word in args]
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = f"{folder}/out", f"{folder}/err"
+    with tempfile.TemporaryDirectory() as directory:
+        out, err = f"{directory}/out", f"{directory}/err"
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:

@@ -15,7 +15,7 @@ PIPE = 1 << 20
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if os.path.exists(f"/bin/{shell}")]
 # In the place of Python: a program that ends with 1. cat, where there is nothing to do, gives 0.
 CALLED = "/bin/false"
-# Modes of a folder that root without rights to files has trouble with.
+# Modes of a directory that root without rights to files has trouble with.
 CLOSED = {"closed": 0o000, "only to be searched": 0o111, "only to be listed": 0o444}
 # Who calls, as words before the command.
 DROPPED = ("dac_override", "dac_read_search")
@@ -31,7 +31,7 @@ OTHERS = {
 
 
 class Halves:
-    """The launcher's, and what both look at: folders in `made`, anew for each make()."""
+    """The launcher's, and what both look at: directories in `made`, anew for each make()."""
 
     def __init__(self, base):
         self.base = base
@@ -40,7 +40,7 @@ class Halves:
         self.stdin = f"{base}/stdin"
         self.trapped = f"{base}/trapped"
         with open(self.launcher, "wb") as file:
-            file.write(launcher.render(CALLED, launcher.folders()))
+            file.write(launcher.render(CALLED, launcher.directories()))
         self.shells = {}
         for shell in SHELLS:
             os.makedirs(f"{base}/{shell}")
@@ -49,7 +49,7 @@ class Halves:
         self.straight = {}
 
     def place(self, text):
-        """The text with the folders in it."""
+        """The text with the directories in it."""
         for name, path in (("CONF", "BASE/conf"), ("STATE", "BASE/state"), ("BASE", self.made)):
             text = text.replace(name, path)
         return text
@@ -122,8 +122,8 @@ class Halves:
         """What the second half does that can be seen, in words. who: a key of OTHERS. parent: what
         its caller is called."""
         if (parent, who) not in self.straight:
-            folder = f"{self.base}/{parent} {who}"
-            self.straight[parent, who] = Straight(folder, parent, OTHERS[who])
+            directory = f"{self.base}/{parent} {who}"
+            self.straight[parent, who] = Straight(directory, parent, OTHERS[who])
         return self._seen(self.straight[parent, who], argv, environment)
 
     def really(self, argv, environment):
@@ -146,8 +146,8 @@ class Halves:
     def _all(self):
         """Path -> what is there."""
         found = {}
-        for top, folders, names in os.walk(os.fsencode(self.made)):
-            for path in (top, *(os.path.join(top, name) for name in folders + names)):
+        for top, directories, names in os.walk(os.fsencode(self.made)):
+            for path in (top, *(os.path.join(top, name) for name in directories + names)):
                 status = os.lstat(path)
                 found[path] = (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
         return found
@@ -182,7 +182,7 @@ def _make_file(path, kind):
         os.symlink(os.path.basename(path) + b".target", path)
     elif kind == "dangling":
         os.symlink("nothing", path)
-    elif kind == "folder":
+    elif kind == "directory":
         os.mkdir(path)
     elif kind == "fifo":
         os.mkfifo(path)
@@ -192,7 +192,7 @@ def _make_file(path, kind):
         _write(path, TEXTS[kind])
 
 
-def _make_folder(path, kind):
+def _make_directory(path, kind):
     """Make it, and say where its files go, None if it has none."""
     if kind == "link":
         os.mkdir(f"{path}-there")
@@ -211,33 +211,33 @@ def _make_folder(path, kind):
     return f"{path}-there" if kind == "link" else None
 
 
-def _close_folder(path, kind):
+def _close_directory(path, kind):
     if kind in CLOSED:
         os.chmod(path, CLOSED[kind])
 
 
 def _make_configuration(path, kind, single, drop_ins):
-    folder = _make_folder(path, kind)
-    if folder:
-        _make_file(os.fsencode(f"{folder}/conf.json"), single)
-        inner = _make_folder(f"{folder}/resource.d", drop_ins[0])
+    directory = _make_directory(path, kind)
+    if directory:
+        _make_file(os.fsencode(f"{directory}/conf.json"), single)
+        inner = _make_directory(f"{directory}/resource.d", drop_ins[0])
         for name, file in drop_ins[1].items() if inner else ():
             if len(name) < 240 or file != "link":
                 _make_file(os.path.join(os.fsencode(inner), name), file)
         if inner:
-            _close_folder(inner, drop_ins[0])
-        _close_folder(folder, kind)
+            _close_directory(inner, drop_ins[0])
+        _close_directory(directory, kind)
 
 
 def _make_state(path, kind, mode, owner, records):
-    folder = _make_folder(path, kind)
-    if not folder:
+    directory = _make_directory(path, kind)
+    if not directory:
         return
     for name, (file, text, file_mode) in records.items():
-        _make_record(f"{folder}/{name}", file, text, file_mode)
-    os.chown(folder, owner, owner)
-    os.chmod(folder, mode)
-    _close_folder(folder, kind)
+        _make_record(f"{directory}/{name}", file, text, file_mode)
+    os.chown(directory, owner, owner)
+    os.chmod(directory, mode)
+    _close_directory(directory, kind)
 
 
 def _make_record(path, kind, text, mode):

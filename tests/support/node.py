@@ -18,39 +18,39 @@ PROTOTYPE = "/prototype-of-a-node"
 
 
 class Node:
-    """All of it in `folder`: conf_dir, plugin_dir, state_dir, hooks_dir, launcher.
+    """All of it in `directory`: conf_dir, plugin_dir, state_dir, hooks_dir, launcher.
 
     flags: more for `install`, such as ["--timeout", "2"]. keeps: whether records may be left when
     the test ends.
     """
 
-    def __init__(self, folder, flags=()):
-        self.folder = folder
+    def __init__(self, directory, flags=()):
+        self.directory = directory
         self.flags = list(flags)
-        self.conf_dir = f"{folder}/conf"
-        self.plugin_dir = f"{folder}/plugins"
-        self.state_dir = f"{folder}/state"
-        self.hooks_dir = f"{folder}/hooks.d"
-        self.launcher = f"{folder}/nri-hook"
-        self.played = f"{folder}/played"
+        self.conf_dir = f"{directory}/conf"
+        self.plugin_dir = f"{directory}/plugins"
+        self.state_dir = f"{directory}/state"
+        self.hooks_dir = f"{directory}/hooks.d"
+        self.launcher = f"{directory}/nri-hook"
+        self.played = f"{directory}/played"
         self.keeps = False
-        for path in (folder, self.conf_dir, self.plugin_dir, self.hooks_dir, self.played):
+        for path in (directory, self.conf_dir, self.plugin_dir, self.hooks_dir, self.played):
             os.makedirs(path, 0o755)
 
-    def plugin(self, type, script=None, folder=None, hosted=False):
+    def plugin(self, type, script=None, directory=None, hosted=False):
         """A programmable plugin; see Plugin."""
-        return Plugin(folder or self.plugin_dir, type, self.played, script, hosted)
+        return Plugin(directory or self.plugin_dir, type, self.played, script, hosted)
 
-    def hosted(self, type, text, folder=None):
+    def hosted(self, type, text, directory=None):
         """A Python plugin with this text, for the hook to host; its path."""
-        path = os.path.join(folder or self.plugin_dir, f"{type}.py")
+        path = os.path.join(directory or self.plugin_dir, f"{type}.py")
         with open(path, "w") as file:
             file.write(text)
         return path
 
-    def executable(self, type, text, folder=None):
+    def executable(self, type, text, directory=None):
         """A plugin with this text, for what the programmable one cannot do; its path."""
-        path = os.path.join(folder or self.plugin_dir, type)
+        path = os.path.join(directory or self.plugin_dir, type)
         with open(path, "w") as file:
             file.write(text)
         os.chmod(path, 0o755)
@@ -81,7 +81,7 @@ class Node:
         """
         launcher, hook_files = _prototype(tuple(self.flags))
         shutil.copy(launcher, self.launcher)
-        files = json.loads(hook_files.replace(PROTOTYPE, self.folder))
+        files = json.loads(hook_files.replace(PROTOTYPE, self.directory))
         if bundle is None:
             for name, document in files.items():
                 with open(f"{self.hooks_dir}/{name}", "w") as file:
@@ -120,7 +120,7 @@ class Node:
         return document
 
     def left(self):
-        """The names of all files in the state folder but logs, which stay until gc."""
+        """The names of all files in the state directory but logs, which stay until gc."""
         return [name for name in self._state() if not name.endswith(".log")]
 
     def logs(self):
@@ -173,16 +173,16 @@ def command(*args, prefix=()):
 @functools.cache
 def _prototype(flags):
     """What `install` makes for a node at PROTOTYPE: the launcher's path, the hook files as JSON."""
-    folder = tempfile.mkdtemp(prefix="nri-test-prototype-")
-    atexit.register(shutil.rmtree, folder)
-    node = Node(f"{folder}/node", flags)
+    directory = tempfile.mkdtemp(prefix="nri-test-prototype-")
+    atexit.register(shutil.rmtree, directory)
+    node = Node(f"{directory}/node", flags)
     place = ["--launcher", node.launcher, "--hooks-dir", node.hooks_dir]
     command("install", *place, *node.options()).check()
     hook_files = {
         name: json.loads(read(f"{node.hooks_dir}/{name}"))
         for name in sorted(os.listdir(node.hooks_dir))
     }
-    return node.launcher, json.dumps(hook_files).replace(node.folder, PROTOTYPE)
+    return node.launcher, json.dumps(hook_files).replace(node.directory, PROTOTYPE)
 
 
 def _entry(entry):

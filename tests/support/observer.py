@@ -59,9 +59,9 @@ class Observer:
     def _limits(self, mount):
         """Path -> text of the limits below a mount of cgroups, read in the node's namespace."""
         found = {}
-        for folder, names, files in os.walk(self._root + mount):
+        for directory, names, files in os.walk(self._root + mount):
             names[:] = [name for name in names if not OURS.search(name)]
-            for path in [f"{folder}/{name}" for name in files if LIMITS.fullmatch(name)]:
+            for path in [f"{directory}/{name}" for name in files if LIMITS.fullmatch(name)]:
                 try:
                     found[path[len(self._root) :]] = read(path)
                 except OSError as error:

@@ -17,18 +17,18 @@ def alone(hooks=()):
     """The words of `podman run --rm` with cgroupfs and runc, all private; hooks: more flags of
     podman itself."""
     # podman takes no runroot of more than 50 characters.
-    folder = tempfile.mkdtemp(prefix="nri-test-")
+    directory = tempfile.mkdtemp(prefix="nri-test-")
     try:
         yield [
-            *("podman", "--root", f"{folder}/root", "--runroot", f"{folder}/runroot"),
-            *("--tmpdir", f"{folder}/tmp", "--storage-driver", "vfs", *hooks),
+            *("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/runroot"),
+            *("--tmpdir", f"{directory}/tmp", "--storage-driver", "vfs", *hooks),
             *("--cgroup-manager", "cgroupfs", "--runtime", "runc", "run", "--rm"),
             *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "none"),
         ]
     finally:
         # conmon calls `podman container cleanup` once more, and podman does not wait for that.
-        wait_until(lambda: not any(folder in words for words in _command_lines()))
-        shutil.rmtree(folder)
+        wait_until(lambda: not any(directory in words for words in _command_lines()))
+        shutil.rmtree(directory)
 
 
 def _command_lines():

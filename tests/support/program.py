@@ -1,5 +1,5 @@
-# The body of every programmable plugin; plugin.py puts FOLDER and HOSTED before it.
-# It notes down how it was called, then does what FOLDER/script.json says for the state.
+# The body of every programmable plugin; plugin.py puts DIRECTORY and HOSTED before it.
+# It notes down how it was called, then does what DIRECTORY/script.json says for the state.
 # ruff: noqa: F821
 import json
 import os
@@ -19,14 +19,14 @@ def main():
             pass
     umask = os.umask(0)
     os.umask(umask)
-    script = json.loads(text(FOLDER + "/script.json"))
+    script = json.loads(text(DIRECTORY + "/script.json"))
     raw = b"" if script.get("deaf") else sys.stdin.buffer.read()
     try:
         payload = json.loads(raw)
     except ValueError:
         payload = {}
     call = {
-        "type": os.path.basename(FOLDER),
+        "type": os.path.basename(DIRECTORY),
         "state": payload.get("state"),
         "payload": payload,
         "raw": raw.decode("utf-8", "backslashreplace"),
@@ -52,7 +52,10 @@ def main():
 
 def act(script, payload):
     if "python" in script:
-        exec(script["python"], {"payload": payload, "folder": folder, "setting": setting, "os": os})
+        exec(
+            script["python"],
+            {"payload": payload, "directory": directory, "setting": setting, "os": os},
+        )
     for file, value in script.get("settings", {}).items():
         path = setting(payload, file)
         with open(path, "w") as control:
@@ -63,7 +66,7 @@ def act(script, payload):
                 os.close(fd)
         if script["fork"].get("session"):
             os.setsid()
-        note({"type": os.path.basename(FOLDER), "state": "fork", "pid": os.getpid()}, "fork")
+        note({"type": os.path.basename(DIRECTORY), "state": "fork", "pid": os.getpid()}, "fork")
         time.sleep(script["fork"].get("seconds", 60))
         os._exit(0)
     if "stderr" in script:
@@ -108,21 +111,21 @@ def fill(answer, payload):
     return answer
 
 
-def folder(hierarchy, cgroup):
-    """The folder of a cgroup of spec.cgroups."""
+def directory(hierarchy, cgroup):
+    """The directory of a cgroup of spec.cgroups."""
     for line in text("/proc/self/mounts").splitlines():
         _, mount, kind, options = line.split()[:4]
         names = set(hierarchy.split(","))
         if kind == "cgroup2" if hierarchy == "" else names <= set(options.split(",")):
             if os.path.isdir(mount + cgroup):
                 return mount + cgroup
-    raise SystemExit(f"no folder for {hierarchy}:{cgroup}")
+    raise SystemExit(f"no directory for {hierarchy}:{cgroup}")
 
 
 def setting(payload, file):
     """The path of a control file in the container's present cgroup."""
     for hierarchy, cgroup in payload["spec"]["cgroups"].items():
-        path = folder(hierarchy, cgroup) + "/" + file
+        path = directory(hierarchy, cgroup) + "/" + file
         if os.path.exists(path):
             return path
     raise SystemExit("no control file " + file)
@@ -137,7 +140,7 @@ def membership(pid):
 
 
 def note(call, ending="call"):
-    path = f"{FOLDER}/calls/{BEGIN:020}-{os.getpid()}.{ending}"
+    path = f"{DIRECTORY}/calls/{BEGIN:020}-{os.getpid()}.{ending}"
     with open(path + ".new", "w") as file:
         json.dump(call, file)
     os.rename(path + ".new", path)

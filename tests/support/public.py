@@ -19,19 +19,19 @@ def python():
 
 @functools.cache
 def top():
-    """The folder that the nri_hook package is in, a copy where ours is not for all."""
+    """The directory that the nri_hook package is in, a copy where ours is not for all."""
     if _is_open(f"{TOP}/nri_hook"):
         return TOP
-    folder = tempfile.mkdtemp(prefix="nri-test-public-")
-    atexit.register(shutil.rmtree, folder)
-    os.chmod(folder, 0o755)
-    shutil.copytree(f"{TOP}/nri_hook", f"{folder}/nri_hook")
-    shutil.copytree(f"{TOP}/schemas", f"{folder}/schemas")
-    return folder
+    directory = tempfile.mkdtemp(prefix="nri-test-public-")
+    atexit.register(shutil.rmtree, directory)
+    os.chmod(directory, 0o755)
+    shutil.copytree(f"{TOP}/nri_hook", f"{directory}/nri_hook")
+    shutil.copytree(f"{TOP}/schemas", f"{directory}/schemas")
+    return directory
 
 
 def _is_open(path):
-    """Whether others may enter all folders above it."""
+    """Whether others may enter all directories above it."""
     while path != "/":
         path = os.path.dirname(path)
         if not os.stat(path).st_mode & 0o001:

@@ -15,8 +15,8 @@ def soon():
     return time.monotonic() + SOON
 
 
-def opened(folder, name="redis-00000000", deadline=None):
-    return record.Record(folder, name, soon() if deadline is None else deadline)
+def opened(directory, name="redis-00000000", deadline=None):
+    return record.Record(directory, name, soon() if deadline is None else deadline)
 
 
 def release(book):
@@ -24,16 +24,16 @@ def release(book):
     os.close(book.lock)
 
 
-def write(folder, name, data):
-    path = os.path.join(folder, name)
+def write(directory, name, data):
+    path = os.path.join(directory, name)
     with open(path, "wb") as file:
         file.write(data if isinstance(data, bytes) else strictjson.dumps(data))
     return path
 
 
-def kept(folder, id="redis", root=ROOT, **document):
+def kept(directory, id="redis", root=ROOT, **document):
     """Leave a record, as a hook that has ended."""
-    book = opened(folder, record.name(root, id))
+    book = opened(directory, record.name(root, id))
     book.save({"id": id, "runtimeRoot": root, "bundle": "/b", "pid": 0, "start": 0, **document})
     release(book)
     return book.name

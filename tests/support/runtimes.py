@@ -28,11 +28,11 @@ class Runtime:
     prefix = ()
     version = 2
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.root = f"{folder}/root"
+    def __init__(self, directory):
+        self.directory = directory
+        self.root = f"{directory}/root"
         self.ids = []
-        os.makedirs(folder)
+        os.makedirs(directory)
 
     @classmethod
     def lacks(cls):
@@ -65,7 +65,9 @@ class Runtime:
     def call(self, *args, out=None):
         """Run the runtime with these words."""
         return run(
-            [*self.prefix, *self.command(), *args], out or f"{self.folder}/out", cwd=self.folder
+            [*self.prefix, *self.command(), *args],
+            out or f"{self.directory}/out",
+            cwd=self.directory,
         )
 
     def command(self):
@@ -73,19 +75,19 @@ class Runtime:
 
     def create(self, id, bundle):
         self.ids.append(id)
-        return self.call("create", "--bundle", bundle.folder, id, out=self._output(id))
+        return self.call("create", "--bundle", bundle.directory, id, out=self._output(id))
 
     def start(self, id):
-        return self.call("start", id, out=f"{self.folder}/{id}.start")
+        return self.call("start", id, out=f"{self.directory}/{id}.start")
 
     def run(self, id, bundle, detach=True):
         self.ids.append(id)
         flags = ["--detach"] if detach else []
-        return self.call("run", *flags, "--bundle", bundle.folder, id, out=self._output(id))
+        return self.call("run", *flags, "--bundle", bundle.directory, id, out=self._output(id))
 
     def state(self, id):
         """The runtime's state of a container, None where it knows none."""
-        done = self.call("state", id, out=f"{self.folder}/{id}.state")
+        done = self.call("state", id, out=f"{self.directory}/{id}.state")
         return json.loads(done.out) if done.status == 0 else None
 
     def status(self, id):
@@ -96,16 +98,16 @@ class Runtime:
         return self.state(id)["pid"]
 
     def exec(self, id, *args):
-        return self.call("exec", id, *args, out=f"{self.folder}/{id}.exec")
+        return self.call("exec", id, *args, out=f"{self.directory}/{id}.exec")
 
     def kill(self, id, signal="KILL"):
-        return self.call("kill", id, signal, out=f"{self.folder}/{id}.kill")
+        return self.call("kill", id, signal, out=f"{self.directory}/{id}.kill")
 
     def delete(self, id):
         """Delete by force, running or not."""
         if id in self.ids:
             self.ids.remove(id)
-        return self.call("delete", "--force", id, out=f"{self.folder}/{id}.delete")
+        return self.call("delete", "--force", id, out=f"{self.directory}/{id}.delete")
 
     def output(self, id):
         """What the container has printed so far."""
@@ -126,7 +128,7 @@ class Runtime:
         return bundle.cgroups_path
 
     def own_cgroups(self):
-        """Folders that it makes and leaves itself, parents of its containers."""
+        """Directories that it makes and leaves itself, parents of its containers."""
         return []
 
     def close(self):
@@ -136,7 +138,7 @@ class Runtime:
             self.delete(id)
 
     def _output(self, id):
-        return f"{self.folder}/{id}.out"
+        return f"{self.directory}/{id}.out"
 
 
 class Runc(Runtime):
@@ -152,7 +154,7 @@ class Crun(Runc):
 
 
 class CrunV1(Runtime):
-    """crun on v1: it refuses hybrid, so it does not see the v2 mount. The folder below that it
+    """crun on v1: it refuses hybrid, so it does not see the v2 mount. The directory below that it
     takes for one and fills with plain files is a tmpfs of its own."""
 
     binary = "crun"
@@ -192,9 +194,9 @@ class Podman(Runtime):
     version = Runc.version
     oci_runtime = "crun" if cgroups.pure_v2() else "runc"
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.hooks_dir = f"{folder}/no-hooks"
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.hooks_dir = f"{directory}/no-hooks"
         self.parents = set()
 
     def install(self, node, bundle):
@@ -204,9 +206,9 @@ class Podman(Runtime):
     def command(self):
         return [
             "podman",
-            *("--root", f"{self.folder}/storage"),
-            *("--runroot", f"{self.folder}/run"),
-            *("--tmpdir", f"{self.folder}/tmp"),
+            *("--root", f"{self.directory}/storage"),
+            *("--runroot", f"{self.directory}/run"),
+            *("--tmpdir", f"{self.directory}/tmp"),
             *("--storage-driver", "vfs"),
             *("--cgroup-manager", "cgroupfs"),
             *("--runtime", self.oci_runtime),
@@ -216,18 +218,18 @@ class Podman(Runtime):
 
     def create(self, id, bundle):
         self.ids.append(id)
-        done = self.call("create", *self._flags(id, bundle), out=f"{self.folder}/{id}.create")
+        done = self.call("create", *self._flags(id, bundle), out=f"{self.directory}/{id}.create")
         if done.status == 0:
-            done = self.call("init", id, out=f"{self.folder}/{id}.init")
+            done = self.call("init", id, out=f"{self.directory}/{id}.init")
         return done
 
     def run(self, id, bundle, detach=True):
         self.ids.append(id)
         flags = ["--detach"] if detach else []
-        return self.call("run", *flags, *self._flags(id, bundle), out=f"{self.folder}/{id}.run")
+        return self.call("run", *flags, *self._flags(id, bundle), out=f"{self.directory}/{id}.run")
 
     def state(self, id):
-        done = self.call("inspect", "--type", "container", id, out=f"{self.folder}/{id}.inspect")
+        done = self.call("inspect", "--type", "container", id, out=f"{self.directory}/{id}.inspect")
         if done.status != 0:
             return None
         (document,) = json.loads(done.out)
@@ -239,15 +241,15 @@ class Podman(Runtime):
         }
 
     def kill(self, id, signal="KILL"):
-        return self.call("kill", "--signal", signal, id, out=f"{self.folder}/{id}.kill")
+        return self.call("kill", "--signal", signal, id, out=f"{self.directory}/{id}.kill")
 
     def delete(self, id):
         if id in self.ids:
             self.ids.remove(id)
-        return self.call("rm", "--force", "--time", "0", id, out=f"{self.folder}/{id}.rm")
+        return self.call("rm", "--force", "--time", "0", id, out=f"{self.directory}/{id}.rm")
 
     def output(self, id):
-        return self.call("logs", id, out=f"{self.folder}/{id}.logs").text
+        return self.call("logs", id, out=f"{self.directory}/{id}.logs").text
 
     def hook_id(self, id):
         return self.state(id)["id"]
@@ -258,10 +260,10 @@ class Podman(Runtime):
     def own_cgroups(self):
         """The parent, and conmon's cgroup beside the container's."""
         return [
-            folder
+            directory
             for parent in self.parents
-            for folder in [*cgroups.places(f"{parent}/conmon"), *cgroups.places(parent)]
-            if cgroups.mark(folder) is None
+            for directory in [*cgroups.places(f"{parent}/conmon"), *cgroups.places(parent)]
+            if cgroups.mark(directory) is None
         ]
 
     def _flags(self, id, bundle):

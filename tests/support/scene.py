@@ -18,28 +18,28 @@ SECONDS = 2
 
 
 class Scene:
-    """A name that nothing else has: of `folder`, root's in /tmp, and of `cgroup`, "/nri-test-...",
-    with which all cgroups of the test must begin."""
+    """A name that nothing else has: of `directory`, root's in /tmp, and of `cgroup`,
+    "/nri-test-...", with which all cgroups of the test must begin."""
 
     def __init__(self):
         self.name = f"nri-test-{os.getpid()}-{next(_numbers)}"
-        self.folder = f"/tmp/{self.name}"
+        self.directory = f"/tmp/{self.name}"
         self.cgroup = f"/{self.name}"
         self.nodes = []
         self.runtimes = []
         self.bundles = []
         self.parents = []
         self.sleepers = []
-        os.mkdir(self.folder, 0o755)
+        os.mkdir(self.directory, 0o755)
 
     def node(self, flags=()):
         """A new node. flags: more for `install`."""
-        self.nodes.append(Node(f"{self.folder}/node{len(self.nodes)}", flags))
+        self.nodes.append(Node(f"{self.directory}/node{len(self.nodes)}", flags))
         return self.nodes[-1]
 
     def runtime(self, name):
         """A runtime of runtimes.ALL with a root of its own."""
-        self.runtimes.append(ALL[name](f"{self.folder}/runtime{len(self.runtimes)}"))
+        self.runtimes.append(ALL[name](f"{self.directory}/runtime{len(self.runtimes)}"))
         return self.runtimes[-1]
 
     def bundle(self, args=LOOP, edit=None, cgroups_path="", rootfs=None):
@@ -47,12 +47,12 @@ class Scene:
         number = len(self.bundles)
         if cgroups_path == "":
             cgroups_path = f"{self.cgroup}-start-{number}"
-        folder = f"{self.folder}/bundle{number}"
-        self.bundles.append(Bundle(folder, cgroups_path, args, edit, rootfs))
+        directory = f"{self.directory}/bundle{number}"
+        self.bundles.append(Bundle(directory, cgroups_path, args, edit, rootfs))
         return self.bundles[-1]
 
     def parent(self, path, hierarchies=None):
-        """Make a cgroup for the length of the test, unmarked; its folders."""
+        """Make a cgroup for the length of the test, unmarked; its directories."""
         self.parents.append(path)
         return cgroups.make(path, hierarchies)
 
@@ -67,14 +67,14 @@ class Scene:
         return self.sleepers[-1]
 
     def left_cgroups(self):
-        """The folders of cgroups that begin with our name, but for those that parent() and
+        """The directories of cgroups that begin with our name, but for those that parent() and
         runtime_made() told of and the runtime's own."""
         found = cgroups.named(self.name)
-        known = {folder for runtime in self.runtimes for folder in runtime.own_cgroups()}
+        known = {directory for runtime in self.runtimes for directory in runtime.own_cgroups()}
         for path in self.parents:
             ending = "/" + path.strip("/")
-            known.update(folder for folder in found if folder.endswith(ending))
-        return [folder for folder in found if folder not in known]
+            known.update(directory for directory in found if directory.endswith(ending))
+        return [directory for directory in found if directory not in known]
 
     def left_processes(self):
         """(pid, command line) of processes that have our name in it, in their cgroup, or in where
@@ -109,14 +109,14 @@ class Scene:
         for node in self.nodes:
             if not node.keeps:
                 found += [f"record {node.state_dir}/{name}" for name in node.left()]
-        found += [f"cgroup {folder}" for folder in self.left_cgroups()]
+        found += [f"cgroup {directory}" for directory in self.left_cgroups()]
         for pid, _ in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for folder in cgroups.named(self.name):
-            if os.path.isdir(folder):
-                cgroups.remove(folder)
-        shutil.rmtree(self.folder)
+        for directory in cgroups.named(self.name):
+            if os.path.isdir(directory):
+                cgroups.remove(directory)
+        shutil.rmtree(self.directory)
         return found
 
     def _is_ours(self, text):

@@ -36,15 +36,15 @@ for line in sys.stdin:
 class Straight:
     """A process that is called `name`, as the runtime that calls a hook is.
 
-    folder: for its files. prefix: words before its command, which it is run by.
+    directory: for its files. prefix: words before its command, which it is run by.
     """
 
-    def __init__(self, folder, name, prefix=()):
-        os.makedirs(folder)
-        self.out, self.err = f"{folder}/out", f"{folder}/err"
-        os.symlink(launcher.interpreter(), f"{folder}/{name}")
+    def __init__(self, directory, name, prefix=()):
+        os.makedirs(directory)
+        self.out, self.err = f"{directory}/out", f"{directory}/err"
+        os.symlink(launcher.interpreter(), f"{directory}/{name}")
         self.server = subprocess.Popen(
-            [*prefix, f"{folder}/{name}", "-IS", "-c", SERVER],
+            [*prefix, f"{directory}/{name}", "-IS", "-c", SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,7 @@ def umask():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def directory(tmp_path):
     """A directory for records."""
     path = f"{tmp_path}/state"
     os.mkdir(path, 0o700)
@@ -24,6 +24,6 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def options(folder):
+def options(directory):
     """The options of a hook whose records are there."""
-    return Options(state_dir=folder)
+    return Options(state_dir=directory)

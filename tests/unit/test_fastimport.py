@@ -37,8 +37,8 @@ def module(tmp_path):
 
 def found(module):
     """What the module says, and who has loaded it."""
-    folder = os.path.dirname(os.path.dirname(module))
-    argv = [os.path.realpath(sys.executable), "-IS", "-c", CODE, folder]
+    directory = os.path.dirname(os.path.dirname(module))
+    argv = [os.path.realpath(sys.executable), "-IS", "-c", CODE, directory]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -112,10 +112,10 @@ def test_what_is_written_is_read(tmp_path, module):
         write(module, f"WORD = {word!r}\n".encode())
         with open(module) as file:
             code = compile(file.read(), module, "exec")
-        folder = f"{os.path.dirname(module)}/__pycache__"
-        fastimport.write(code, os.stat(module), folder, f"one{fastimport.ENDING}")
+        directory = f"{os.path.dirname(module)}/__pycache__"
+        fastimport.write(code, os.stat(module), directory, f"one{fastimport.ENDING}")
         assert found(module) == [word, FAST]
-        assert sorted(os.listdir(folder)) == [
+        assert sorted(os.listdir(directory)) == [
             f"__init__{fastimport.ENDING}",
             f"one{fastimport.ENDING}",
         ]

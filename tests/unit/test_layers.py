@@ -30,10 +30,10 @@ LAYERS = (
 def modules():
     """Name, without the package's own -> path of each module."""
     found = {}
-    for folder, _, names in os.walk(f"{TOP}/nri_hook"):
+    for directory, _, names in os.walk(f"{TOP}/nri_hook"):
         for name in names:
             if name.endswith(".py"):
-                path = f"{folder}/{name}"
+                path = f"{directory}/{name}"
                 words = os.path.relpath(path, TOP)[: -len(".py")].split("/")
                 found[short(".".join(word for word in words if word != "__init__"))] = path
     return found

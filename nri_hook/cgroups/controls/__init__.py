@@ -77,13 +77,13 @@ class Controls(Group):
 
     def _check_alone(self, pid: int) -> None:
         for home in self._homes.values():
-            path = f"{home.folder}/cgroup.procs"
+            path = f"{home.directory}/cgroup.procs"
             try:
                 others = set(controlfile.read(path).split()) - {str(pid)}
             except OSError as error:
                 raise controlfile.failed(error, path, "cannot be read") from None
             if others:
-                raise Refused(f"is shared with process {min(others)}", path=home.folder)
+                raise Refused(f"is shared with process {min(others)}", path=home.directory)
 
 
 def _homes(cgroups_path: str, membership: "dict[str, str]", inner: str) -> "dict[str, Home]":
@@ -101,10 +101,10 @@ def _homes(cgroups_path: str, membership: "dict[str, str]", inner: str) -> "dict
     for name, (cgroup, inner, unit) in own.items():
         hierarchy = mounted.get(name)
         if hierarchy and hierarchy.reaches(cgroup):
-            folders = [hierarchy.folder(cgroup)]
+            directories = [hierarchy.directory(cgroup)]
             for part in inner.split("/")[1:]:
-                folders.append(f"{folders[-1]}/{part}")
-            found[name] = Home(name, folders, unit)
+                directories.append(f"{directories[-1]}/{part}")
+            found[name] = Home(name, directories, unit)
     if not found:
         raise Refused(f"none of its cgroups is mounted here: {sorted(set(membership.values()))}")
     return found

@@ -97,4 +97,4 @@ def check_weight(control: str, home: "Home", value: int) -> None:
     """Raise ControlError where `value` is no weight."""
     if not weights.LEAST <= value <= weights.MOST:
         expected = f"{weights.LEAST} to {weights.MOST}"
-        raise ControlError(f"{control}: {value} is none, expected {expected}", path=home.folder)
+        raise ControlError(f"{control}: {value} is none, expected {expected}", path=home.directory)

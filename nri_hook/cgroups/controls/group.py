@@ -82,7 +82,7 @@ class Group(Disks):
         home = self._home("cpu_weight", "cpu")
         check_weight("cpu_weight", home, value)
         if home.has("cpu.idle") and self.cpu_idle:
-            raise ControlError("cpu_weight: an idle cgroup takes none", path=home.folder)
+            raise ControlError("cpu_weight: an idle cgroup takes none", path=home.directory)
         if home.version == 2:
             self._write("cpu_weight", home, {"cpu.weight": str(value)})
         else:
@@ -164,7 +164,7 @@ class Group(Disks):
     def memory_low(self, value: "Optional[int]") -> None:
         home, _ = self._file("memory_low")
         if home.version == 1 and value is None:
-            raise NoControl("memory_low: a soft limit protects so many bytes", path=home.folder)
+            raise NoControl("memory_low: a soft limit protects so many bytes", path=home.directory)
         self._set_limit("memory_low", value or None if home.version == 1 else value)
 
     @property
@@ -191,7 +191,7 @@ class Group(Disks):
         if home.version == 1 and value is not None:
             memory = self.memory_max
             if memory is None:
-                raise ControlError("swap_max: v1 needs a memory_max for it", path=home.folder)
+                raise ControlError("swap_max: v1 needs a memory_max for it", path=home.directory)
             value += memory
         self._set_limit("swap_max", value)
 
@@ -209,7 +209,7 @@ class Group(Disks):
         home = self._home(control, controller)
         file = v2 if home.version == 2 else v1
         if not file:
-            raise NoControl(f"{control}: cgroup v1 has no such control", path=home.folder)
+            raise NoControl(f"{control}: cgroup v1 has no such control", path=home.directory)
         return home, file
 
     def _limit(self, control: str) -> "Optional[int]":
@@ -228,7 +228,9 @@ class Group(Disks):
     def _set_set(self, control: str, value: "set[int]") -> None:
         home, file = self._file(control)
         if not value and self._set_of(control):  # the unit would take it, the kernel does not
-            raise ControlError(f"{control}: cannot be emptied, expected numbers", path=home.folder)
+            raise ControlError(
+                f"{control}: cannot be emptied, expected numbers", path=home.directory
+            )
         self._write(control, home, {file: hierarchies.ranges(value)})
 
 

@@ -7,29 +7,29 @@ from nri_hook.errors import ControlError, NoControl
 
 
 class Home:
-    """folders: those that get every setting alike: the one that is read last, under systemd the
+    """directories: those that get every setting alike: the one that is read last, under systemd the
     unit's own first (crun puts init into <scope>/container). unit: the name of the unit whose
     properties are set too, since systemd writes them again at a daemon-reload; "" for none.
     version: 1 or 2.
     """
 
-    def __init__(self, hierarchy: str, folders: "list[str]", unit: str = "") -> None:
+    def __init__(self, hierarchy: str, directories: "list[str]", unit: str = "") -> None:
         self.version = 2 if hierarchy == hierarchies.V2 else 1
-        self.folders = folders
-        self.folder = folders[-1]
+        self.directories = directories
+        self.directory = directories[-1]
         self.unit = unit
 
     def parent(self) -> str:
-        """The folder above all of them."""
-        return os.path.dirname(self.folders[0])
+        """The directory above all of them."""
+        return os.path.dirname(self.directories[0])
 
     def has(self, file: str) -> bool:
-        return os.path.exists(f"{self.folder}/{file}")
+        return os.path.exists(f"{self.directory}/{file}")
 
     def read(self, control: str, file: str) -> str:
         """The text of a control file. control: what it is for, for the error. Raises
         ControlError."""
-        path = f"{self.folder}/{file}"
+        path = f"{self.directory}/{file}"
         try:
             return controlfile.read(path).strip()
         except FileNotFoundError:
@@ -42,9 +42,9 @@ class Home:
         for file in settings:
             if not self.has(file):
                 raise self.lacks(control, file)
-        for folder in self.folders:
+        for directory in self.directories:
             for file, text in settings.items():
-                _write(control, f"{folder}/{file}", text)
+                _write(control, f"{directory}/{file}", text)
         if self.unit:  # last: a unit would keep what the kernel has refused
             from nri_hook.cgroups import systemd, unit_properties
 
@@ -54,9 +54,9 @@ class Home:
 
     def lacks(self, control: str, file: str) -> ControlError:
         """The error for a file that is not there."""
-        if not os.path.isdir(self.folder):
-            return ControlError(f"{control}: the cgroup has gone", path=self.folder)
-        return NoControl(f"{control}: there is no {file}", path=self.folder)
+        if not os.path.isdir(self.directory):
+            return ControlError(f"{control}: the cgroup has gone", path=self.directory)
+        return NoControl(f"{control}: there is no {file}", path=self.directory)
 
 
 class Homes:
@@ -75,7 +75,7 @@ class Homes:
                 return home
         if hierarchies.V2 in self._homes:
             return self._homes[hierarchies.V2]
-        where = ", ".join(home.folder for home in self._homes.values())
+        where = ", ".join(home.directory for home in self._homes.values())
         raise NoControl(f"{control}: none of its own cgroups has {controller}: {where}")
 
     def _write(self, control: str, home: Home, settings: "dict[str, str]") -> None:

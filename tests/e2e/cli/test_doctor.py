@@ -65,16 +65,16 @@ class Report:
 class Patient(Machine):
     """A machine on which podman calls nri-hook for one plugin, `quiet`."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.plugins = folder / "plugins"
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.plugins = directory / "plugins"
         self.plugins.mkdir()
         self.plugin = self.plugins / "quiet"
         self.plugin.write_text(PLUGIN)
         self.plugin.chmod(0o755)
-        self.state = folder / "state"
+        self.state = directory / "state"
         self.configure({"type": "quiet"})
-        programs = folder / "programs"
+        programs = directory / "programs"
         programs.mkdir()
         (programs / "nri-hook").write_text(f'#!/bin/sh\nexec {sys.executable} -m nri_hook "$@"\n')
         (programs / "nri-hook").chmod(0o755)
@@ -134,7 +134,7 @@ def test_a_node_that_is_well(patient):
 @hostonly
 @needs_podman
 def test_it_looks_where_the_hook_looks_and_flags_go_before(patient):
-    other = patient.folder / "other"
+    other = patient.directory / "other"
     other.mkdir()
     report = patient.doctor("--plugin-dir", other, "--timeout", "7")
     cause, _ = report.find("fail", "plugin quiet")
@@ -219,20 +219,20 @@ def test_a_terminal_of_80_columns(patient):
 @hostonly
 @needs_podman
 def test_a_plugin_that_is_missing(patient):
-    os.rename(patient.plugin, patient.folder / "quiet")
+    os.rename(patient.plugin, patient.directory / "quiet")
     cause, mend = patient.doctor().find("fail", "plugin")
     assert f"plugin quiet: not found in {patient.plugins}, " in cause
     assert f"install -m 0755 FILE {patient.plugins}/quiet" in mend
-    command = mend.partition(", or ")[0].replace("FILE", str(patient.folder / "quiet"))
+    command = mend.partition(", or ")[0].replace("FILE", str(patient.directory / "quiet"))
     patient.mend(command)
 
 
 @hostonly
 @needs_podman
-def test_a_folder_that_everybody_may_write(patient):
+def test_a_directory_that_everybody_may_write(patient):
     patient.plugins.chmod(0o777)
     cause, mend = patient.doctor().find("fail", "plugin:")
-    assert "folder plugins may be written by others (mode 0777)" in cause
+    assert "directory plugins may be written by others (mode 0777)" in cause
     look = f"look at {patient.plugin}, which others could have written"
     assert mend == f"{look}, then chmod go-w {patient.plugins}"
     patient.mend(mend)
@@ -247,7 +247,7 @@ def test_a_plugin_of_somebody_else_and_one_without_its_bit(patient):
     cause, mend = patient.doctor().find("fail", "plugin:")
     assert "belongs to uid 12345, expected root" in cause
     assert mend.endswith(f", then install -o root -g root -m 0755 FILE {patient.plugin}")
-    own = patient.folder / "own"
+    own = patient.directory / "own"
     own.write_text(PLUGIN)
     patient.mend(mend, own)
     patient.plugin.chmod(0o644)
@@ -361,12 +361,12 @@ def test_wrong_versions(patient):
 
 @hostonly
 @needs_podman
-def test_a_folder_that_podman_does_not_read(patient):
+def test_a_directory_that_podman_does_not_read(patient):
     """Whoever has removed the drop-in; whoever has installed to where nobody looks."""
     patient.path(DROP_IN).unlink()
     report = patient.doctor()
     cause, mend = report.find("fail", "hook files:")
-    assert f"{OWN}: hook files of nri-hook where no engine reads them: 90-nri-hook-" in cause
+    assert f"{OWN}: hook files of nri-hook, but no engine reads it: 90-nri-hook-" in cause
     assert mend == f"{LINE} under [engine] of podman"
     cause, mend = report.find("fail", "registration:")
     assert f"no hook file that calls nri-hook (podman reads {SHARED})" in cause
@@ -384,7 +384,7 @@ def test_a_folder_that_podman_does_not_read(patient):
 
 @hostonly
 @needs_podman
-def test_a_state_folder_that_cannot_be_written(patient):
+def test_a_state_directory_that_cannot_be_written(patient):
     patient.state.mkdir(0o700)
     mount = f"mount -t tmpfs -o ro,mode=700 none {patient.state}"
     cause, mend = patient.doctor(before=mount).find("fail", "records:")
@@ -398,13 +398,13 @@ def test_a_state_folder_that_cannot_be_written(patient):
         cause, mend = patient.doctor().find("fail", "records:")
         assert expected in cause and mend.startswith("look at what is in it, then mv ")
         patient.mend(mend)
-        (patient.folder / "state.off").rename(patient.state)
+        (patient.directory / "state.off").rename(patient.state)
         os.chown(patient.state, 0, 0)
         patient.state.chmod(0o700)
     patient.state.rmdir()
     patient.state.write_text("")
     cause, mend = patient.doctor().find("fail", "records:")
-    assert "is no folder" in cause
+    assert "is no directory" in cause
     patient.mend(mend)
 
 
@@ -422,7 +422,7 @@ def test_cgroups_that_are_read_only(patient):
 @needs_podman
 def test_a_python_that_is_gone(patient):
     """Installed by one environment, looked at by another when the first is no more."""
-    venv = patient.folder / "venv"
+    venv = patient.directory / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
     ours = os.path.dirname(os.path.dirname(os.path.abspath(pytest.__file__)))
@@ -441,7 +441,7 @@ def test_a_python_that_is_gone(patient):
 @hostonly
 @needs_podman
 def test_a_package_that_is_spoilt(patient):
-    package = patient.folder / "lib" / "nri_hook"
+    package = patient.directory / "lib" / "nri_hook"
     shutil.copytree(f"{TOP}/nri_hook", package)
     shutil.copytree(f"{TOP}/schemas", package / "schemas")
     subprocess.run(["chmod", "-R", "go-w", package.parent], check=True)
@@ -476,8 +476,8 @@ def test_a_launcher_that_is_gone(patient):
     patient.mend(mend)
 
 
-def change(machine, stage, edit, folder=OWN):
-    path = machine.path(hook_file(stage, folder))
+def change(machine, stage, edit, directory=OWN):
+    path = machine.path(hook_file(stage, directory))
     document = json.loads(path.read_text())
     edit(document)
     path.write_text(json.dumps(document))
@@ -646,7 +646,7 @@ def test_a_runtime_that_does_not_call_our_hooks(tmp_path):
 @needs_podman
 def test_somebody_else_than_root_gets_an_answer_too(scene):
     """What may not be looked at is a finding, and the rest goes on."""
-    home = f"{scene.folder}/home"
+    home = f"{scene.directory}/home"
     os.makedirs(f"{home}/containers/containers.conf.d", 0o700)
     os.chmod(f"{home}/containers", 0o700)
 
@@ -687,10 +687,10 @@ class Bundle:
         """A command where the runtime's cgroups are seen as the hook has seen them."""
         argv = [*self.oci.prefix, sys.executable, "-m", "nri_hook", *args]
         environment = {**os.environ, "PYTHONPATH": TOP}
-        return run(argv, f"{self.oci.folder}/doctor", cwd="/", env=environment)
+        return run(argv, f"{self.oci.directory}/doctor", cwd="/", env=environment)
 
     def doctor(self):
-        done = self.nri_hook("doctor", "--bundle", self.bundle.folder)
+        done = self.nri_hook("doctor", "--bundle", self.bundle.directory)
         assert done.err == ""
         return Report(done.status, done.out)
 
@@ -703,7 +703,9 @@ def moved(scene, node, request):
 
 def test_a_container_in_its_place_and_one_that_drifted(moved):
     report = moved.doctor().well()
-    assert report.find("ok", f"{moved.bundle.folder} calls nri-hook for createRuntime, poststart")
+    assert report.find(
+        "ok", f"{moved.bundle.directory} calls nri-hook for createRuntime, poststart"
+    )
     assert report.find("ok", f"records: {moved.node.state_dir}: 1 of containers that are there")
     mount = next(iter(moved.oci.hierarchies().values()))
     elsewhere = f"{mount}{moved.target}-elsewhere"
@@ -776,14 +778,14 @@ def test_a_record_of_a_later_version(moved):
 
 def test_a_bundle_without_hooks(scene, node):
     bundle = scene.bundle()
-    done = command("doctor", "--bundle", bundle.folder)
+    done = command("doctor", "--bundle", bundle.directory)
     report = Report(done.status, done.out)
     cause, mend = report.find("fail", "does not call nri-hook for poststop")
-    assert mend == f"nri-hook install --bundle {bundle.folder}"
+    assert mend == f"nri-hook install --bundle {bundle.directory}"
     # What the runtime itself refuses must not keep the doctor from speaking.
     bundle.config["hooks"] = {"poststop": [{"args": ["nri-hook"], "timeout": "x", "env": 1}]}
     bundle.save()
-    done = command("doctor", "--bundle", bundle.folder)
+    done = command("doctor", "--bundle", bundle.directory)
     report = Report(done.status, done.out)
     assert done.err == "" and report.find("fail", "registered for poststop, and called as none")
     assert (

@@ -23,12 +23,13 @@ HOOK_FILE = "hooks.d/90-nri-hook-createRuntime.json"
 
 
 class Node:
-    """All that the commands read, in `folder`, as it should be; and `canary`, a stranger's aim."""
+    """All that the commands read, in `directory`, as it should be; and `canary`, a stranger's
+    aim."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.canary = f"{folder}/canary"
-        self.ran = f"{folder}/ran"
+    def __init__(self, directory):
+        self.directory = directory
+        self.canary = f"{directory}/canary"
+        self.ran = f"{directory}/ran"
         self.write("canary", CANARY)
         self.write("state/")
         os.chmod(self.path("state"), 0o700)
@@ -45,7 +46,7 @@ class Node:
         self.write("request.json", {**request, "labels": {}})
 
     def path(self, name):
-        return f"{self.folder}/{name}"
+        return f"{self.directory}/{name}"
 
     def write(self, name, content=""):
         path = self.path(name)
@@ -71,7 +72,7 @@ class Node:
         """A command line in which DIR stands for our directory; where the doctor has no need of
         them, it finds no engine and no runtime, which take their time."""
         search = {} if "--hooks-dir" in words else {"PATH": self.path("plugins")}
-        words = [word.replace("DIR", self.folder) for word in words.split()]
+        words = [word.replace("DIR", self.directory) for word in words.split()]
         done = command(*words, environment=search)
         assert done.status is not None, f"{words}: it hangs"
         assert "Traceback" not in done.text, done
@@ -83,7 +84,7 @@ class Node:
 
 @pytest.fixture
 def node(scene):
-    return Node(scene.folder)
+    return Node(scene.directory)
 
 
 def fifo(path, node):
@@ -104,8 +105,8 @@ def link(path, node):
 
 
 def link_to_fifo(path, node):
-    os.mkfifo(f"{node.folder}/fifo")
-    os.symlink(f"{node.folder}/fifo", path)
+    os.mkfifo(f"{node.directory}/fifo")
+    os.symlink(f"{node.directory}/fifo", path)
 
 
 def huge(path, node):
@@ -209,7 +210,7 @@ def test_a_state_directory_that_a_stranger_may_replace(node, words):
     os.rename(node.path("state"), node.path("home/state"))
     os.chown(node.path("home"), STRANGER, STRANGER)
     done = node.run(words.replace("DIR/state", "DIR/home/state"))
-    assert done.status == 1 and f"folder home belongs to uid {STRANGER}" in done.text, done
+    assert done.status == 1 and f"directory home belongs to uid {STRANGER}" in done.text, done
 
 
 @pytest.mark.parametrize("kind", [fifo, device, link, link_to_fifo, unix_socket])
@@ -271,7 +272,7 @@ EVERYWHERE = {
 def test_no_text_is_too_odd(node, place, text):
     """Node.run() fails where there is a traceback."""
     node.take(place)
-    node.write(place, text.replace("DIR", node.folder))
+    node.write(place, text.replace("DIR", node.directory))
     for words in EVERYWHERE[place]:
         done = node.run(words)
         assert done.status in (0, 1), done
@@ -347,7 +348,7 @@ def test_a_name_that_a_stranger_has_chosen(node):
         if "touch" in line:
             cause, mend = line.split("; mend: ", 1)
             assert "touch" in cause and cause.count(r";\x20mend:\x20") == 1
-            assert "touch" not in mend or f"'{node.folder}/hooks.d/a; mend: touch x;" in mend
+            assert "touch" not in mend or f"'{node.directory}/hooks.d/a; mend: touch x;" in mend
 
 
 def test_a_file_of_a_stranger_that_root_names(node):
@@ -365,7 +366,7 @@ def test_a_file_that_may_not_be_read(node):
     """As root it may; a user is told which."""
     os.chmod(node.path("conf/conf.json"), 0)
     node.run(f"validate {PLACES}").check()
-    os.chmod(node.folder, 0o755)
+    os.chmod(node.directory, 0o755)
 
     def look():
         return [node.run(words) for words in (f"validate {PLACES}", DOCTOR, INVOKE)]

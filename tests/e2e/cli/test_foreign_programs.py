@@ -24,18 +24,18 @@ STRANGER = 65321
 class Stranger:
     """A bundle whose hooks have `launcher` called, and what leaves the mark `ran` if executed."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.ran = f"{folder}/ran"
-        self.launcher = f"{folder}/launcher"
-        self.programs = f"{folder}/programs"
+    def __init__(self, directory):
+        self.directory = directory
+        self.ran = f"{directory}/ran"
+        self.launcher = f"{directory}/launcher"
+        self.programs = f"{directory}/programs"
         os.mkdir(self.programs)
-        self.home = f"{folder}/home"
+        self.home = f"{directory}/home"
         os.mkdir(self.home)
         self.script = self.write("home/python", f"#!/bin/sh\ntouch {self.ran}\n")
 
     def write(self, name, content, uid=0):
-        path = f"{self.folder}/{name}"
+        path = f"{self.directory}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w" if isinstance(content, str) else "wb") as file:
             file.write(content)
@@ -43,23 +43,23 @@ class Stranger:
         os.chown(path, uid, uid)
         return path
 
-    def write_launcher(self, python, folders, uid=0):
-        self.write("launcher", launcher.render(python, folders), uid)
+    def write_launcher(self, python, directories, uid=0):
+        self.write("launcher", launcher.render(python, directories), uid)
 
     def write_bundle(self, uid=0):
         hook = {"path": self.launcher, "args": ["nri-hook", "poststop"], "env": ["PATH=/bin"]}
         config = {"linux": {}, "root": {"path": "rootfs"}, "hooks": {"poststop": [hook]}}
         self.write("bundle/config.json", json.dumps(config), uid)
-        os.chown(f"{self.folder}/bundle", uid, uid)
+        os.chown(f"{self.directory}/bundle", uid, uid)
 
     def give(self, path):
-        for top, folders, names in os.walk(path):
-            for name in (*folders, *names, ""):
+        for top, directories, names in os.walk(path):
+            for name in (*directories, *names, ""):
                 os.lchown(os.path.join(top, name), STRANGER, STRANGER)
 
     def doctor(self, *args, status=1):
         """The lines of the doctor, in which nothing was executed that must not be."""
-        words = ["doctor", "--bundle", f"{self.folder}/bundle", *args]
+        words = ["doctor", "--bundle", f"{self.directory}/bundle", *args]
         done = command(*words, environment={"PATH": f"{self.programs}:/usr/sbin:/usr/bin:/bin"})
         assert done.status == status and done.err == "", done
         assert not os.path.exists(self.ran), done
@@ -75,18 +75,18 @@ class Stranger:
 
 @pytest.fixture
 def stranger(scene):
-    return Stranger(scene.folder)
+    return Stranger(scene.directory)
 
 
 @pytest.fixture
 def ours(stranger):
-    """The folders of sys.path of a launcher that works, as a copy that can be spoilt."""
-    path = f"{stranger.folder}/lib"
+    """The directories of sys.path of a launcher that works, as a copy that can be spoilt."""
+    path = f"{stranger.directory}/lib"
     shutil.copytree(f"{TOP}/nri_hook", f"{path}/nri_hook")
-    for top, folders, names in os.walk(path):
-        for name in (*folders, *names, ""):
+    for top, directories, names in os.walk(path):
+        for name in (*directories, *names, ""):
             os.chmod(os.path.join(top, name), stat.S_IMODE(os.stat(top).st_mode) & ~0o022)
-    return [path, *launcher.folders()[1:]]
+    return [path, *launcher.directories()[1:]]
 
 
 def test_a_launcher_that_only_root_can_have_written_is_run(stranger, ours):
@@ -116,14 +116,14 @@ def test_a_strangers_interpreter(stranger):
     """In a launcher that was installed by root."""
     stranger.write_bundle()
     stranger.give(stranger.home)
-    stranger.write_launcher(stranger.script, launcher.folders())
-    line = stranger.find("warn launcher", f"{stranger.script}: folder home belongs to uid 65321")
+    stranger.write_launcher(stranger.script, launcher.directories())
+    line = stranger.find("warn launcher", f"{stranger.script}: directory home belongs to uid 65321")
     assert f", so {stranger.script} is not run; mend: look at {stranger.script}" in line
 
 
 def test_an_interpreter_that_everybody_may_write(stranger):
     stranger.write_bundle()
-    stranger.write_launcher(stranger.script, launcher.folders())
+    stranger.write_launcher(stranger.script, launcher.directories())
     os.chmod(stranger.script, 0o777)
     stranger.find("fail launcher", "file python may be written by others (mode 0777)")
 
@@ -134,8 +134,8 @@ def test_a_strangers_library(stranger):
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     stranger.write(f"{version}/bin/python", f"#!/bin/sh\ntouch {stranger.ran}\n")
     stranger.write(f"{version}/lib/{version}/os.py", "", STRANGER)
-    python = f"{stranger.folder}/{version}/bin/python"
-    stranger.write_launcher(python, launcher.folders())
+    python = f"{stranger.directory}/{version}/bin/python"
+    stranger.write_launcher(python, launcher.directories())
     stranger.find("warn launcher", f"{version}/os.py: file os.py belongs to uid 65321", "not run")
 
 
@@ -159,7 +159,7 @@ def test_a_link_to_a_strangers_package(stranger, ours):
     stranger.write("home/jsonschema/__init__.py", f"open({stranger.ran!r}, 'w')\n")
     stranger.give(stranger.home)
     os.symlink(f"{stranger.home}/jsonschema", f"{ours[0]}/jsonschema")
-    stranger.find("warn launcher", "folder home belongs to uid 65321", "is not run")
+    stranger.find("warn launcher", "directory home belongs to uid 65321", "is not run")
 
 
 @pytest.mark.parametrize("name", ["runc", "crun", "podman", "crio"])
@@ -181,4 +181,4 @@ def test_the_flags_of_a_strangers_bundle_are_not_recommended(stranger):
     stranger.write_bundle(STRANGER)
     lines = stranger.doctor()
     (line,) = [line for line in lines if "does not call nri-hook for createRuntime" in line]
-    assert line.endswith(f"; mend: nri-hook install --bundle {stranger.folder}/bundle")
+    assert line.endswith(f"; mend: nri-hook install --bundle {stranger.directory}/bundle")

@@ -52,7 +52,7 @@ class Invoke:
 
     def recorded(self, **changes):
         """--request with a payload."""
-        path = f"{self.scene.folder}/payload.json"
+        path = f"{self.scene.directory}/payload.json"
         with open(path, "w") as file:
             json.dump({**PAYLOAD, **changes}, file)
         return "--request", path
@@ -100,7 +100,7 @@ def test_a_create_that_failed_is_replayed_from_its_log(scene, node, runc, invoke
     bundle = scene.bundle()
     runc.install(node, bundle)
     runc.create("one", bundle).refused()
-    path = f"{scene.folder}/payload"
+    path = f"{scene.directory}/payload"
     with open(path, "w") as file:
         file.write(command("log", "--state-dir", node.state_dir, "--payload", "one").check().out)
     found = invoke("--plugin", plugin.path, "--request", path, status=1)
@@ -188,11 +188,11 @@ def test_wrong_usage(invoke, words, line):
 def test_what_cannot_be_read(scene, node, invoke):
     done = invoke.call()
     assert (done.status, "configures no plugin" in done.err) == (1, True)
-    done = invoke.call("--plugin", "x", "--bundle", scene.folder)
-    assert f"{scene.folder}/config.json: there is none, expected a bundle" in done.err
+    done = invoke.call("--plugin", "x", "--bundle", scene.directory)
+    assert f"{scene.directory}/config.json: there is none, expected a bundle" in done.err
     done = invoke.call("--plugin", "x", *invoke.recorded(pid="x"))
     assert "/pid: expected an integer" in done.err and "payload.json" in done.err
-    done = invoke.call("--plugin", "x", "--request", f"{scene.folder}/nothing")
+    done = invoke.call("--plugin", "x", "--request", f"{scene.directory}/nothing")
     assert done.status == 1 and "No such file" in done.err
 
 
@@ -224,7 +224,7 @@ def test_what_a_move_would_do(scene, node, oci, invoke):
     pid = oci.pid("one")
     before = cgroups.membership(pid)
     words = ["invoke", "--json", "--conf-dir", node.conf_dir, "--plugin-dir", node.plugin_dir]
-    words += ["--state-dir", node.state_dir, "--bundle", bundle.folder, "--pid", str(pid)]
+    words += ["--state-dir", node.state_dir, "--bundle", bundle.directory, "--pid", str(pid)]
     found = node_command(oci, *words)
     assert cgroups.membership(pid) == before and scene.left_cgroups()
     move = found["move"]
@@ -234,7 +234,7 @@ def test_what_a_move_would_do(scene, node, oci, invoke):
 
     other = scene.bundle(edit=limited(oci))
     oci.install(node, other)
-    id = os.path.basename(bundle.folder)
+    id = os.path.basename(bundle.directory)
     oci.create(id, other).check()
     made = cgroups.membership(oci.pid(id))
     assert {made[hierarchy] for hierarchy in oci.hierarchies()} == {f"{scene.cgroup}/qos/{id}"}
@@ -249,7 +249,7 @@ def test_what_a_move_would_do(scene, node, oci, invoke):
         assert written & {"memory.max", "memory.limit_in_bytes"}
     assert len(by["move"]) == len(oci.hierarchies())
     assert all(path.endswith(f"/qos/{id}/cgroup.procs") for path in by["move"])
-    assert any(folder.endswith(f"/qos/{id}") for folder in by["make"])
+    assert any(directory.endswith(f"/qos/{id}") for directory in by["make"])
     if oci.version == 2:
         assert by["attach"]
     else:
@@ -273,19 +273,19 @@ def test_a_container_that_runs(scene, node, runc, invoke):
     bundle = scene.bundle(("sh", "-c", family))
     runc.install(node, bundle)
     runc.run("one", bundle).check()
-    found = invoke("--bundle", bundle.folder)
+    found = invoke("--bundle", bundle.directory)
     request = found["calls"][0]["request"]
     assert (request["id"], request["pid"]) == ("one", runc.pid("one"))
     assert request["spec"]["cgroupsPath"] == f"{scene.cgroup}/qos/one"
     assert (found["move"]["outcome"], found["move"]["changes"]) == ("stays", [])
     plugin.play({"create": {"result": {"cgroupsPath": f"{scene.cgroup}/other"}}})
-    move = invoke("--bundle", bundle.folder)["move"]
+    move = invoke("--bundle", bundle.directory)["move"]
     assert (move["outcome"], move["to"]) == ("moved", f"{scene.cgroup}/other")
     plugin.play({"create": {"result": {"cgroupsPath": "/"}}})
-    move = invoke("--bundle", bundle.folder)["move"]
+    move = invoke("--bundle", bundle.directory)["move"]
     assert move["outcome"] == "refused" and "names the root" in move["reason"]
     plugin.play({"create": {}})
-    assert invoke("--bundle", bundle.folder)["move"]["outcome"] == "stays"
+    assert invoke("--bundle", bundle.directory)["move"]["outcome"] == "stays"
     plugin.play({})
     runc.delete("one").check()
 
@@ -295,7 +295,7 @@ def test_a_container_that_could_not_be_moved(scene, node, invoke):
     node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": "/x"}}}))
     bundle = scene.bundle()
     sleeper = scene.sleeper()
-    move = invoke("--bundle", bundle.folder, "--pid", str(sleeper.pid))["move"]
+    move = invoke("--bundle", bundle.directory, "--pid", str(sleeper.pid))["move"]
     sleeper.kill()
     sleeper.wait()
     assert move["outcome"] == "left" and "is not its own" in move["reason"]

@@ -42,7 +42,7 @@ def writable(node, scene):
     node.configure("mover")
 
 
-def writable_folder(node, scene):
+def writable_directory(node, scene):
     node.configure(node.plugin("mover"))
     os.chmod(node.plugin_dir, 0o777)
 
@@ -84,7 +84,7 @@ def says_no(node, scene):
 MISTAKES = {
     missing: ("plugin absent: not found in ", "Put an executable of the plugin's name"),
     writable: ("mover may be written by others (mode 0777)", "chmod go-w"),
-    writable_folder: ("plugins may be written by others (mode 0777)", "chmod go-w"),
+    writable_directory: ("plugins may be written by others (mode 0777)", "chmod go-w"),
     closed: ("/mover: Permission denied", "chmod 755"),
     no_interpreter: ("cannot be run: No such file or directory", "interpreter of its first line"),
     bad_configuration: ("/conf.json: no JSON value at", "Correct that file"),
@@ -119,7 +119,7 @@ class Target:
     def __init__(self, scene, node, runc, start=""):
         self.runc = runc
         self.path = f"{scene.cgroup}-there"
-        self.folders = scene.parent(self.path)
+        self.directories = scene.parent(self.path)
         self.bundle = scene.bundle(cgroups_path=start)
         runc.install(node, self.bundle)
         node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": self.path}}}))
@@ -135,8 +135,8 @@ class Target:
 def test_somebody_else_is_there(scene, node, runc):
     target = Target(scene, node, runc)
     sleeper = scene.sleeper()
-    for folder in target.folders:
-        cgroups.write(f"{folder}/cgroup.procs", sleeper.pid)
+    for directory in target.directories:
+        cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
     target.assert_refused("Somebody else is there. Have the plugin answer a place for each")
 
 
@@ -144,10 +144,10 @@ def test_a_frozen_place(scene, node, runc):
     target = Target(scene, node, runc)
     files = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
     for number in (0, 1):
-        for folder in target.folders:
+        for directory in target.directories:
             for name, states in files.items():
-                if os.path.exists(f"{folder}/{name}"):
-                    cgroups.write(f"{folder}/{name}", states[number])
+                if os.path.exists(f"{directory}/{name}"):
+                    cgroups.write(f"{directory}/{name}", states[number])
         if number == 0:
             target.assert_refused("Thaw that cgroup")
 
@@ -156,9 +156,9 @@ def test_out_of_a_limited_parent(scene, node, runc):
     if "pids" not in runc.controllers():
         pytest.skip("no controller pids here")
     parent = f"{scene.cgroup}-pod"
-    for folder in scene.parent(parent):
-        if os.path.exists(f"{folder}/pids.max"):
-            cgroups.write(f"{folder}/pids.max", 100)
+    for directory in scene.parent(parent):
+        if os.path.exists(f"{directory}/pids.max"):
+            cgroups.write(f"{directory}/pids.max", 100)
     target = Target(scene, node, runc, f"{parent}/one")
     target.assert_refused("If the container may leave that limit, say so in the plugin's entry")
 

@@ -50,7 +50,7 @@ class Place:
         """What status says where the runtime's cgroups are seen as the hook has seen them."""
         argv = [sys.executable, "-m", "nri_hook", "status", "--state-dir", self.node.state_dir]
         environment = {**os.environ, "PYTHONPATH": TOP}
-        out = f"{self.runtime.folder}/status"
+        out = f"{self.runtime.directory}/status"
         return run([*self.runtime.prefix, *argv, *args], out, cwd="/", env=environment)
 
     def rows(self):
@@ -109,8 +109,8 @@ def test_one_that_has_drifted(scene, place):
     assert place.rows()["one"]["DRIFT"] == "-"
     hierarchy = next(iter(place.runtime.hierarchies()))
     elsewhere = f"{scene.cgroup}-elsewhere"
-    (folder,) = scene.parent(elsewhere, [hierarchy])
-    cgroups.write(f"{folder}/cgroup.procs", pid)
+    (directory,) = scene.parent(elsewhere, [hierarchy])
+    cgroups.write(f"{directory}/cgroup.procs", pid)
     assert place.rows()["one"]["DRIFT"] == elsewhere
     expected = {"expected": f"{place.target}/one", "found": elsewhere}
     assert place.document("one")["drift"] == {hierarchy: expected}
@@ -123,8 +123,8 @@ def test_in_a_cgroup_of_its_own_below_it_has_not_drifted(place):
     """As where systemd is what runs in the container."""
     pid = place.create("one")
     made = cgroups.make(f"{place.target}/one/init.scope", place.runtime.hierarchies())
-    for folder in made:
-        cgroups.write(f"{folder}/cgroup.procs", pid)
+    for directory in made:
+        cgroups.write(f"{directory}/cgroup.procs", pid)
     assert place.rows()["one"]["DRIFT"] == "-"
     place.runtime.delete("one")
 
@@ -159,7 +159,7 @@ def test_one_that_is_left(scene, node, runc_place):
     init = scene.sleeper()
     bundle = scene.bundle()
     runc_place.plugin.play({"create": {"result": {"cgroupsPath": f"{scene.cgroup}/x"}}})
-    state = {"id": "one", "pid": init.pid, "bundle": bundle.folder}
+    state = {"id": "one", "pid": init.pid, "bundle": bundle.directory}
     node.hook("createRuntime", state).check()
     row = runc_place.rows()["one"]
     assert [row[head] for head in ("RUNTIME", "TO", "OUTCOME", "ALIVE")] == [
@@ -188,7 +188,7 @@ def test_one_that_was_placed_before_it_was_there(scene, node, runc_place):
 
     bundle = scene.bundle(cgroups_path=target)
     init = scene.sleeper()
-    state = {"id": id, "pid": init.pid, "bundle": bundle.folder}
+    state = {"id": id, "pid": init.pid, "bundle": bundle.directory}
     node.hook("createRuntime", state).check()
     row = runc_place.rows()[id]
     assert [row[head] for head in ("FROM", "TO", "ALIVE")] == [source, target, "yes"]
@@ -317,7 +317,7 @@ def test_on_a_terminal(runc_place):
 
 
 def test_nothing(node):
-    """Where nri-hook never ran; no folder is made."""
+    """Where nri-hook never ran; no directory is made."""
     assert command("status", "--state-dir", node.state_dir).check().out.split() == HEADS
     assert command("status", "--state-dir", node.state_dir, "--json").check().out == "[]\n"
     assert command("status", "--state-dir", node.state_dir, "--tree").check().out == "/\n"

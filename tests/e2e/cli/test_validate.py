@@ -36,7 +36,7 @@ def write(scene):
     """Write a file, as text or as a document; its path."""
 
     def write(document, name="file"):
-        path = f"{scene.folder}/{name}"
+        path = f"{scene.directory}/{name}"
         with open(path, "w") as file:
             file.write(document if isinstance(document, str) else json.dumps(document))
         return path
@@ -266,7 +266,7 @@ def test_conf_by_the_schema_of_the_plugin(configured):
     ]
 
 
-def test_every_file_of_a_folder(node):
+def test_every_file_of_a_directory(node):
     node.plugin("limited")
     good = node.configure("limited", file="resource.d/10.conf")
     bad = node.configure({"type": "limited", "onError": 1}, file="resource.d/20.conf")

@@ -90,11 +90,11 @@ def shell(line, out, words=(), **options):
     return read(out)
 
 
-def write(name, folder, only=None):
-    """Put the files of a page into a folder, or those of some languages."""
+def write(name, directory, only=None):
+    """Put the files of a page into a directory, or those of some languages."""
     for block in blocks(name):
         if block.name and block.name != "shell" and only in (None, block.language):
-            with open(os.path.join(folder, block.name), "w") as file:
+            with open(os.path.join(directory, block.name), "w") as file:
                 file.write(block.text)
             if block.text.startswith("#!"):
-                os.chmod(os.path.join(folder, block.name), 0o755)
+                os.chmod(os.path.join(directory, block.name), 0o755)

@@ -2,7 +2,7 @@
 
 from docs import page
 
-# (page, section) -> the test, in this folder, that runs the commands there.
+# (page, section) -> the test, in this directory, that runs the commands there.
 INSTALL = "test_install.py::test_from_nothing_to_a_placed_container"
 OTHERS = "test_install.py::test_the_other_pages"
 TESTS = {

@@ -23,7 +23,7 @@ PAGE = "docs/install.md"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = "/opt/nri-hook"
 LAUNCHER = "/usr/libexec/oci/hooks.d/nri-hook"
-FOLDERS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+DIRECTORIES = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 DROP_IN = "/etc/containers/containers.conf.d/90-nri-hook.conf"
 # The guest has no network, which podman's default would want.
 NO_NETWORK = "/etc/containers/containers.conf.d/10-guest.conf"
@@ -46,9 +46,9 @@ NAMES = ("web", "lost")
 class Machine:
     """clone: a copy of the repository, where the commands are run. words: see page.shell()."""
 
-    def __init__(self, folder, wheels):
-        self.folder = folder
-        self.clone = f"{folder}/clone"
+    def __init__(self, directory, wheels):
+        self.directory = directory
+        self.clone = f"{directory}/clone"
         kept = shutil.ignore_patterns(".*", "tests", "build", "*.egg-info", "__pycache__")
         shutil.copytree(TOP, self.clone, ignore=kept)
         self.environment = {
@@ -66,7 +66,7 @@ class Machine:
         if line.startswith("apt-get install"):
             return self.find_packages(line)
         return page.shell(
-            line, f"{self.folder}/out", self.words, cwd=self.clone, env=self.environment
+            line, f"{self.directory}/out", self.words, cwd=self.clone, env=self.environment
         )
 
     def find_packages(self, line):
@@ -101,9 +101,9 @@ class Machine:
 
 def wheels_for_pip():
     """Where the wheels are for pip to install, and why there are none, "" where there are."""
-    folder = f"{os.environ.get('NRI_TEST_WHEELS')}/{PYTHON}"
-    whole = os.path.exists(f"{folder}/whole")
-    return folder, "" if whole else f"no wheels in {folder}: tests/guest/suite says why"
+    directory = f"{os.environ.get('NRI_TEST_WHEELS')}/{PYTHON}"
+    whole = os.path.exists(f"{directory}/whole")
+    return directory, "" if whole else f"no wheels in {directory}: tests/guest/suite says why"
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def machine(tmp_path_factory):
         os.makedirs(os.path.dirname(NO_NETWORK), exist_ok=True)
         with open(NO_NETWORK, "w") as file:
             file.write('[containers]\nnetns = "none"\n')
-        rootfs = f"{machine.folder}/rootfs"
+        rootfs = f"{machine.directory}/rootfs"
         make_rootfs(rootfs)
         machine.shell(f"tar -C {rootfs} -c . | podman import - busybox")
         machine.run("The package")
@@ -148,7 +148,7 @@ def bundle(scene):
 
 def hook_files():
     """Those of ours that podman reads."""
-    return [path for folder in FOLDERS for path in glob.glob(f"{folder}/90-nri-hook-*")]
+    return [path for directory in DIRECTORIES for path in glob.glob(f"{directory}/90-nri-hook-*")]
 
 
 def printed_conf(name):
@@ -181,7 +181,7 @@ def test_the_other_pages(machine, bundle):
         ((line, said),) = machine.follow(name, section)
         assert said == expected, line
     machine.shell("podman run -d --name web --annotation qos.class=ls busybox sleep 1000")
-    machine.words = {"ID": "web", "DIR": bundle.folder, "FILE": "/etc/nri/conf.json"}
+    machine.words = {"ID": "web", "DIR": bundle.directory, "FILE": "/etc/nri/conf.json"}
     assert "qos-ls.slice" in machine.cgroup("web")
     machine.shell("! podman run --name lost --annotation qos.class=no busybox true")
     ids = {name: json.loads(machine.shell(f"podman inspect {name}"))[0]["Id"] for name in NAMES}
@@ -242,14 +242,14 @@ def test_from_nothing_to_a_placed_container(machine, bundle):
     assert os.listdir("/etc/crio/hooks.d") == []
     shutil.rmtree("/etc/crio")
 
-    machine.words = {"DIR": bundle.folder, "ID": os.path.basename(bundle.cgroups_path)}
+    machine.words = {"DIR": bundle.directory, "ID": os.path.basename(bundle.cgroups_path)}
     for line, said in machine.follow(PAGE, "runc and crun by themselves"):
         if line.startswith("nri-hook status"):
             assert f"/qos-ls{bundle.cgroups_path}" in said
     assert os.listdir("/sys/fs/cgroup/qos-ls").count(bundle.cgroups_path[1:]) == 0
 
     machine.run("For some containers only")
-    with open(f"{FOLDERS[0]}/90-nri-hook-createRuntime.json") as file:
+    with open(f"{DIRECTORIES[0]}/90-nri-hook-createRuntime.json") as file:
         assert json.load(file)["when"] == {"annotations": {r"^qos\.class$": "^(?:ls|be)$"}}
 
     machine.run("Cleaning up now and then")

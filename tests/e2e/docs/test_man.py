@@ -19,8 +19,8 @@ from nri_hook.hook import options, stages
 # Nothing in it depends on the kernel.
 pytestmark = pytest.mark.hostonly
 
-FOLDER = os.path.join(TOP, "docs/man")
-PAGES = sorted(os.listdir(FOLDER))
+DIRECTORY = os.path.join(TOP, "docs/man")
+PAGES = sorted(os.listdir(DIRECTORY))
 HELP = {"-h", "--help"}
 # What mandoc says of pages that this machine has not.
 ELSEWHERE = ("referenced manual not found", "outdated mandoc.db")
@@ -28,7 +28,7 @@ ELSEWHERE = ("referenced manual not found", "outdated mandoc.db")
 
 def sections(name, macro):
     """Title -> text of the sections (Sh) or subsections (Ss) of a page."""
-    parts = re.split(rf"^\.{macro} (.*)$", read(os.path.join(FOLDER, name)), flags=re.M)
+    parts = re.split(rf"^\.{macro} (.*)$", read(os.path.join(DIRECTORY, name)), flags=re.M)
     return {title: re.split(r"^\.Sh ", text, flags=re.M)[0] for title, text in pairs(parts[1:])}
 
 
@@ -56,7 +56,7 @@ def parsers():
 
 def test_every_command_is_there_and_no_other():
     assert tuple(sections("nri-hook.1", "Ss")) == cli.COMMANDS
-    named = re.search(r"^\.Cm (precreate .*)$", read(f"{FOLDER}/nri-hook.1"), re.M)
+    named = re.search(r"^\.Cm (precreate .*)$", read(f"{DIRECTORY}/nri-hook.1"), re.M)
     assert named[1].split(" | ") == list(stages.STAGES)
 
 
@@ -88,7 +88,7 @@ def test_the_defaults():
 def test_every_key_is_there_and_no_other():
     schema = json.loads(read(f"{TOP}/schemas/host-configuration.schema.json"))["properties"]
     plugin = schema["plugins"]["items"]["properties"]
-    text = read(f"{FOLDER}/nri-hook.conf.5")
+    text = read(f"{DIRECTORY}/nri-hook.conf.5")
     assert re.findall(r"^\.It Va (\w+)$", text, re.M) == [*schema, *plugin]
     example = json.loads(text.partition(".Bd -literal\n")[2].partition("\n.Ed")[0])
     assert set(example) <= set(schema)
@@ -100,7 +100,7 @@ def test_every_key_is_there_and_no_other():
 @pytest.mark.parametrize("name", PAGES)
 def test_mandoc_has_no_complaint(name):
     done = subprocess.run(
-        ["mandoc", "-Tlint", "-Wall", name], cwd=FOLDER, stdout=subprocess.PIPE, text=True
+        ["mandoc", "-Tlint", "-Wall", name], cwd=DIRECTORY, stdout=subprocess.PIPE, text=True
     )
     lines = [line for line in done.stdout.splitlines() if not any(e in line for e in ELSEWHERE)]
     assert lines == []
@@ -113,7 +113,7 @@ def test_mandoc_has_no_complaint(name):
 def test_man_has_no_complaint(name):
     done = subprocess.run(
         ["man", "--warnings", "-l", name],
-        cwd=FOLDER,
+        cwd=DIRECTORY,
         env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPAGER": "cat"},
         capture_output=True,
         text=True,

@@ -17,16 +17,16 @@ PAGE = "docs/plugins.md"
 
 @pytest.fixture
 def author(scene):
-    """A folder with all files of the page."""
-    folder = f"{scene.folder}/author"
-    os.mkdir(folder)
-    page.write(PAGE, folder)
-    return folder
+    """A directory with all files of the page."""
+    directory = f"{scene.directory}/author"
+    os.mkdir(directory)
+    page.write(PAGE, directory)
+    return directory
 
 
-def shell(line, folder, words=(), **environment):
+def shell(line, directory, words=(), **environment):
     """Run a line there, with nri-hook and pytest from the tree. words: see page.shell()."""
-    tools = f"{folder}/.tools"
+    tools = f"{directory}/.tools"
     os.makedirs(tools, exist_ok=True)
     for name, module in (("nri-hook", "nri_hook"), ("pytest", "pytest")):
         with open(f"{tools}/{name}", "w") as file:
@@ -34,8 +34,8 @@ def shell(line, folder, words=(), **environment):
         os.chmod(f"{tools}/{name}", 0o755)
     environment["PATH"] = f"{tools}:{os.environ['PATH']}"
     environment["PYTHONPATH"] = TOP
-    out = f"{folder}/.out"
-    return page.shell(line, out, words, cwd=folder, env={**os.environ, **environment})
+    out = f"{directory}/.out"
+    return page.shell(line, out, words, cwd=directory, env={**os.environ, **environment})
 
 
 def test_it_is_tried_as_the_page_shows(author):
@@ -56,7 +56,7 @@ def test_its_tests_pass(author):
 
 
 def install(scene, node, author, runtime, bundle):
-    """Do what the page says under "Install it", with the node's folders for the machine's."""
+    """Do what the page says under "Install it", with the node's directories for the machine's."""
     here = {
         "/opt/nri/bin": node.plugin_dir,
         "/etc/nri": node.conf_dir,
@@ -89,7 +89,7 @@ def test_a_real_container_obeys_it(scene, node, oci, author):
 def answer(node, path, conf, class_):
     """What the program at this path says for a container of the class."""
     words = ["invoke", "--plugin", path, "--conf", conf, "--annotation", f"qos.class={class_}"]
-    shown = shell(" ".join(f"'{word}'" for word in ["nri-hook", *words]), node.folder)
+    shown = shell(" ".join(f"'{word}'" for word in ["nri-hook", *words]), node.directory)
     return re.findall(r'"cgroupsPath": ?"([^"]*)"', shown.partition("answer")[2])
 
 
@@ -131,10 +131,10 @@ def test_the_controls_on_the_page_are_all_there_are(scene, node, runc, author):
     runc.install(node, bundle)
     runc.create("one", bundle).check()
     if "pids" in runc.controllers():
-        (folder,) = {
+        (directory,) = {
             mount + cgroups.membership(runc.pid("one"))[name]
             for name, mount in runc.hierarchies().items()
             if os.path.exists(f"{mount}{bundle.cgroups_path}/pids.max")
         }
-        assert cgroups.read(f"{folder}/pids.max") == "64"
+        assert cgroups.read(f"{directory}/pids.max") == "64"
     runc.delete("one").check()

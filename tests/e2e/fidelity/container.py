@@ -59,11 +59,13 @@ class Container:
         # A native one is made where the moved one is to be in the end.
         self.created_at = stage.start if role == "moved" or cell.left else stage.target
         self.parent = self.created_at
-        self.rootfs = f"{stage.folder}/rootfs-{'systemd' if self.has_systemd else cell.kind.owner}"
+        self.rootfs = (
+            f"{stage.directory}/rootfs-{'systemd' if self.has_systemd else cell.kind.owner}"
+        )
         self.fields = {}
         self.fifos = {}
         # What whoever started it in the foreground has said.
-        self.said = f"{stage.folder}/{self.id}.said"
+        self.said = f"{stage.directory}/{self.id}.said"
         self.bundle = self._bundle()
 
     def __repr__(self):
@@ -82,8 +84,8 @@ class Container:
             # Open as long as it lives: what is written must wait for its reader.
             self.fifos[name] = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
         words = [INIT, f"--unit=program@{self.id}.service"] if self.has_systemd else self.words
-        folder = f"{self.stage.folder}/{self.id}"
-        bundle = Bundle(folder, path, words, self._edit, self.rootfs)
+        directory = f"{self.stage.directory}/{self.id}"
+        bundle = Bundle(directory, path, words, self._edit, self.rootfs)
         environment.dress(bundle, self)
         return bundle
 
@@ -93,8 +95,8 @@ class Container:
         else:
             make_rootfs(self.rootfs)
         shutil.copy(PROGRAM, f"{self.rootfs}/program.sh")
-        for folder, _, _ in os.walk(self.rootfs):
-            os.chown(folder, self.cell.kind.owner, self.cell.kind.owner)
+        for directory, _, _ in os.walk(self.rootfs):
+            os.chown(directory, self.cell.kind.owner, self.cell.kind.owner)
 
     def _edit(self, config):
         cell, linux = self.cell, config["linux"]
@@ -116,41 +118,43 @@ class Container:
 
     # where it is
 
-    def folders(self):
-        """Hierarchy -> folder, those that its runtime manages."""
+    def directories(self):
+        """Hierarchy -> directory, those that its runtime manages."""
         mounts = self.environment.hierarchies()
         found = cgroups.membership(self.pid)
         if self.has_systemd:  # which has gone below, so as to make others there
             found = {name: path.removesuffix("/init.scope") for name, path in found.items()}
         return {name: mount + found[name] for name, mount in mounts.items() if name in found}
 
-    def scope(self, folder):
-        """The folder of its scope under systemd; else the folder itself."""
-        head, found, _ = folder.partition(".scope")
+    def scope(self, directory):
+        """The directory of its scope under systemd; else the directory itself."""
+        head, found, _ = directory.partition(".scope")
         return head + found
 
-    def levels(self, folder):
-        """The folders from its scope down to where its process is."""
-        found = [self.scope(folder)]
-        for part in folder[len(found[0]) :].strip("/").split("/"):
+    def levels(self, directory):
+        """The directories from its scope down to where its process is."""
+        found = [self.scope(directory)]
+        for part in directory[len(found[0]) :].strip("/").split("/"):
             if part:
                 found.append(f"{found[-1]}/{part}")
         return found
 
     def unit(self):
-        (folder,) = self.folders().values()
-        return os.path.basename(self.scope(folder))
+        (directory,) = self.directories().values()
+        return os.path.basename(self.scope(directory))
 
     def is_at(self, parent):
         """Whether its cgroups are below that one."""
-        return all(f"/{parent.lstrip('/')}/" in folder for folder in self.folders().values())
+        return all(
+            f"/{parent.lstrip('/')}/" in directory for directory in self.directories().values()
+        )
 
     def settle(self, state, reason):
         """Take from the runtime's state who it is, and note where it is. reason: why it was left,
         by the hook."""
         self.pid, self.hook_id = state["pid"], state["id"]
         places = [p for p in (self.stage.start, self.stage.target) if self.is_at(p)]
-        assert places, f"{self} is in none of its places, but at {self.folders()}"
+        assert places, f"{self} is in none of its places, but at {self.directories()}"
         (self.parent,) = places
         as_asked = self.role == "native" or self.parent == self.stage.target
         self.fields["place"] = "as asked" if as_asked else f"left: {self.normal(reason)}"
@@ -209,16 +213,16 @@ class Container:
             os.close(fd)
 
 
-def make_debian(folder):
+def make_debian(directory):
     """A root filesystem with this machine's /usr, which is to be mounted there."""
     for name in ("dev", "etc/systemd/system", "proc", "run", "sys", "tmp", "usr", "var"):
-        os.makedirs(f"{folder}/{name}", 0o755)
+        os.makedirs(f"{directory}/{name}", 0o755)
     for name in ("bin", "lib", "lib64", "sbin"):
-        os.symlink(f"usr/{name}", f"{folder}/{name}")
-    with open(f"{folder}/etc/systemd/system/program@.service", "w") as file:
+        os.symlink(f"usr/{name}", f"{directory}/{name}")
+    with open(f"{directory}/etc/systemd/system/program@.service", "w") as file:
         file.write(SERVICE)
     # A first boot would look at every unit file.
-    with open(f"{folder}/etc/machine-id", "w") as file:
+    with open(f"{directory}/etc/machine-id", "w") as file:
         file.write("0123456789abcdef0123456789abcdef\n")
 
 

@@ -137,7 +137,7 @@ class Drama:
         with open(out, "w") as file:
             return subprocess.Popen(
                 words,
-                cwd=self.stage.folder,
+                cwd=self.stage.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -211,7 +211,7 @@ class Drama:
 
     def _exec(self, field, container):
         words = ["sh", "/program.sh", "exec", container.id]
-        out = f"{self.stage.folder}/{container.id}.{field}"
+        out = f"{self.stage.directory}/{container.id}.{field}"
         shell = self._popen([*self.environment.exec_words(container), *words], out)
         try:
             _until(lambda: "== end" in read(out) or shell.poll() is not None, SECONDS)
@@ -292,7 +292,7 @@ class Drama:
             killed = _until(lambda c=container: _oom_kills(c) > 0, SECONDS)
             container.fields["oom.counted"] = killed
         for container in watched:
-            path = f"{self.stage.folder}/{container.id}.events"
+            path = f"{self.stage.directory}/{container.id}.events"
             told = _until(lambda p=path: '"type":"oom"' in read(p))
             container.fields["oom.event"] = told
             statistics = '"type":"stats"' in read(path)
@@ -301,7 +301,7 @@ class Drama:
     def _watch_events(self, container):
         environment = self.environment
         words = [*environment.prefix, *environment.command(), "events", "--interval", "1s"]
-        path = f"{self.stage.folder}/{container.id}.events"
+        path = f"{self.stage.directory}/{container.id}.events"
         self.shells[container] = self._popen([*words, container.id], path)
         assert _until(lambda: read(path), SECONDS), f"no events of {container}"
 
@@ -357,17 +357,19 @@ class Drama:
         left = remains.everything(container, self.environment)
         container.fields["left"] = container.normal("; ".join(left)) or "nothing"
         # What no runtime or hook would remove any more.
-        for _, folder in remains.folders(container):
-            if os.path.isdir(folder):
-                cgroups.remove(folder)
+        for _, directory in remains.directories(container):
+            if os.path.isdir(directory):
+                cgroups.remove(directory)
 
 
 def _oom_kills(container):
     """How often the kernel has ended a process in the cgroup that the container is in."""
-    for folder in container.folders().values():
+    for directory in container.directories().values():
         for name in ("memory.events", "memory.oom_control"):
-            if os.path.exists(f"{folder}/{name}"):
-                lines = dict(line.split() for line in cgroups.read(f"{folder}/{name}").splitlines())
+            if os.path.exists(f"{directory}/{name}"):
+                lines = dict(
+                    line.split() for line in cgroups.read(f"{directory}/{name}").splitlines()
+                )
                 return int(lines["oom_kill"])
     return 0
 

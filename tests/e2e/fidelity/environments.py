@@ -37,7 +37,7 @@ def make(name, scene):
     if base is None:
         base, verbs = runtimes.Podman, Engine
         attributes["oci_runtime"] = runtime.partition("-")[2]
-    environment = type(base.__name__, (verbs, base), attributes)(f"{scene.folder}/{name}")
+    environment = type(base.__name__, (verbs, base), attributes)(f"{scene.directory}/{name}")
     scene.runtimes.append(environment)
     return environment
 
@@ -78,8 +78,8 @@ class Binary(Common):
         if not any(mount["type"] == "bind" for mount in bundle.config["mounts"]):
             return super().create(id, bundle)
         self.ids.append(id)
-        words = [*self.apart.prefix, *self.command(), "create", "--bundle", bundle.folder, id]
-        return run(words, self._output(id), cwd=self.folder)
+        words = [*self.apart.prefix, *self.command(), "create", "--bundle", bundle.directory, id]
+        return run(words, self._output(id), cwd=self.directory)
 
     @functools.cached_property
     def apart(self):
@@ -98,7 +98,7 @@ class Binary(Common):
             self.apart.close()
 
     def foreground_words(self, id, bundle):
-        return [*self.prefix, *self.command(), "run", "--bundle", bundle.folder, id]
+        return [*self.prefix, *self.command(), "run", "--bundle", bundle.directory, id]
 
     def start_all(self, containers):
         return {c: self.start(c.id) for c in containers}
@@ -142,7 +142,7 @@ class Binary(Common):
         return self.call(verb, container.id, out=self._out(container))
 
     def _out(self, container):
-        return f"{self.folder}/{container.id}.said"
+        return f"{self.directory}/{container.id}.said"
 
 
 class Engine(Common):
@@ -150,8 +150,8 @@ class Engine(Common):
 
     engine = True
 
-    def __init__(self, folder):
-        super().__init__(folder)
+    def __init__(self, directory):
+        super().__init__(directory)
         self.flags = {}
 
     def command(self):
@@ -180,13 +180,13 @@ class Engine(Common):
             flags += ["--volume", "/usr:/usr:ro"]
         plain = f"{container.stage.name}-create-private-{container.role}"
         flags += [flag.format(plain=plain) for flag in cell.kind.flags]
-        self.flags[bundle.folder] = flags
+        self.flags[bundle.directory] = flags
 
     def do_without_hooks(self):
-        self.hooks_dir = f"{self.folder}/no-hooks"
+        self.hooks_dir = f"{self.directory}/no-hooks"
 
     def _flags(self, id, bundle):
-        return [*self.flags[bundle.folder], *super()._flags(id, bundle)]
+        return [*self.flags[bundle.directory], *super()._flags(id, bundle)]
 
     def foreground_words(self, id, bundle):
         return [*self.prefix, *self.command(), "run", *self._flags(id, bundle)]
@@ -220,12 +220,12 @@ class Engine(Common):
 
     def update(self, container, memory):
         words = ["update", "--memory", str(memory), container.id]
-        return self.call(*words, out=f"{self.folder}/{container.id}.update")
+        return self.call(*words, out=f"{self.directory}/{container.id}.update")
 
     def processes(self, container):
         # In the host's own pid namespace podman knows no hpid but ?, in one with systemd some.
         column = "hpid" if container.cell.pids == "private" else "pid"
-        done = self.call("top", container.id, column, out=f"{self.folder}/{container.id}.top")
+        done = self.call("top", container.id, column, out=f"{self.directory}/{container.id}.top")
         if done.status != 0:
             return f"status {done.status}: {done.text}"
         return [int(line) for line in done.out.splitlines() if line.isdigit()]
@@ -244,7 +244,9 @@ class Engine(Common):
         return dict.fromkeys(containers, done)
 
     def _call(self, words, containers):
-        return self.call(*words, *(c.id for c in containers), out=f"{self.folder}/{words[0]}.all")
+        return self.call(
+            *words, *(c.id for c in containers), out=f"{self.directory}/{words[0]}.all"
+        )
 
     def wait_ended(self, containers):
         """Until conmon has told podman, which a state right after the end need not know, and

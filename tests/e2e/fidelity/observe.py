@@ -41,18 +41,18 @@ def outside(container):
     found = {}
     for hierarchy, path in cgroups.membership(container.pid).items():
         found[f"membership.{hierarchy or 'v2'}"] = container.normal(path)
-    for hierarchy, folder in container.folders().items():
-        found.update(_folder(container, hierarchy or "v2", folder))
+    for hierarchy, directory in container.directories().items():
+        found.update(_directory(container, hierarchy or "v2", directory))
         if hierarchy == cgroups.V2:
-            found["devices.programs"] = " ".join(programs(folder))
+            found["devices.programs"] = " ".join(programs(directory))
     return found
 
 
-def _folder(container, hierarchy, folder):
+def _directory(container, hierarchy, directory):
     """Each file of a cgroup: whose it is, and what it says unless it counts."""
     found = {}
-    for place in container.levels(folder):
-        below = place[len(container.scope(folder)) :]
+    for place in container.levels(directory):
+        below = place[len(container.scope(directory)) :]
         for name in sorted(os.listdir(place)):
             path = f"{place}/{name}"
             status = os.stat(path)
@@ -68,8 +68,8 @@ def _folder(container, hierarchy, folder):
 def settings(container):
     """The settings alone, and those of the unit: what a command may change."""
     found = {}
-    for hierarchy, folder in container.folders().items():
-        fields = _folder(container, hierarchy or "v2", folder)
+    for hierarchy, directory in container.directories().items():
+        fields = _directory(container, hierarchy or "v2", directory)
         found.update({k: v for k, v in fields.items() if k.startswith("settings.")})
     return found
 
@@ -193,10 +193,10 @@ GET_FD_BY_ID, OBJ_GET_INFO, PROG_QUERY = 13, 15, 16
 CGROUP_DEVICE, EFFECTIVE = 6, 1
 
 
-def programs(folder):
+def programs(directory):
     """The tags, which are the kernel's checksums, of the device programs in force in a cgroup."""
     ids = (ctypes.c_uint32 * 64)()
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     query = (ctypes.c_uint32 * 8)(fd, CGROUP_DEVICE, EFFECTIVE, 0, 0, 0, 64, 0)
     ctypes.c_uint64.from_buffer(query, 16).value = ctypes.addressof(ids)
     try:

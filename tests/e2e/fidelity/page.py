@@ -60,7 +60,7 @@ GROUPS = {
     "place": "whether it is where it was asked for, and why it was left",
     "membership": "the cgroup of its process in each hierarchy",
     "settings": "the text of each file in its cgroup, but for counters",
-    "owner": "owner and mode of its folder and of each file in it",
+    "owner": "owner and mode of its directory and of each file in it",
     "devices": "which devices open and which are refused; the device programs in force (v2)",
     "unit": "all properties of its scope, but for times and counters",
     "inside": "what it finds itself: /proc/self/cgroup, its cgroup mounts with flags and "

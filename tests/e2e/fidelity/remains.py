@@ -20,20 +20,20 @@ def processes(words):
     return found
 
 
-def folders(container):
-    """(hierarchy, folder) of each cgroup with its name."""
+def directories(container):
+    """(hierarchy, directory) of each cgroup with its name."""
     return [
-        (name, folder)
+        (name, directory)
         for name, mount in cgroups.mounts().items()
-        for folder, _, _ in os.walk(mount)
-        if container.hook_id in folder
+        for directory, _, _ in os.walk(mount)
+        if container.hook_id in directory
     ]
 
 
 def everything(container, environment):
     """All of it as a list of texts."""
     found = ["process" for pid in processes(container.words)]
-    found += [f"{name or 'v2'} cgroup {folder}" for name, folder in folders(container)]
+    found += [f"{name or 'v2'} cgroup {directory}" for name, directory in directories(container)]
     for top in (*environment.known_dirs(), "/sys/fs/bpf"):
         for place, names, files in os.walk(top):
             found += [f"{place}/{n}" for n in (*names, *files) if container.hook_id in n]

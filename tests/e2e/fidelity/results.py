@@ -9,7 +9,7 @@ from fidelity import cells, environments
 # In a guest the tree is a copy that ends with it; the clone itself is shared there.
 SHARE = "/share/tests/e2e/fidelity"
 HERE = SHARE if os.path.isdir(SHARE) else os.path.dirname(os.path.abspath(__file__))
-FOLDER = f"{HERE}/results"
+DIRECTORY = f"{HERE}/results"
 
 
 class Results:
@@ -44,9 +44,9 @@ class Results:
             "versions": environments.versions(),
             "cells": self.cells,
         }
-        os.makedirs(FOLDER, exist_ok=True)
+        os.makedirs(DIRECTORY, exist_ok=True)
         name = f"{machine}-{suite}-{whole or 'part'}.json"
-        with open(f"{FOLDER}/{name}", "w") as file:
+        with open(f"{DIRECTORY}/{name}", "w") as file:
             json.dump(document, file, indent=1)
 
 

@@ -14,7 +14,7 @@ class Stage:
 
     def __init__(self, scene, environment):
         self.name = scene.name
-        self.folder = scene.folder
+        self.directory = scene.directory
         self.slices = environment.manager == "systemd"
         self.delegate()
         if self.slices:

@@ -17,8 +17,8 @@ def plain(scene, node):
 
 @pytest.fixture
 def rootfs(scene):
-    make_rootfs(f"{scene.folder}/rootfs")
-    return f"{scene.folder}/rootfs"
+    make_rootfs(f"{scene.directory}/rootfs")
+    return f"{scene.directory}/rootfs"
 
 
 def assert_works(plain, document, scope, view):

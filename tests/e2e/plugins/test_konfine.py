@@ -79,9 +79,9 @@ def test_named_cpus_are_checked_on_v2(scene, node, runc):
 
 def narrow(scene, node, runtime):
     """What the parent may not use the container has not either."""
-    for folder in scene.parent(f"{scene.cgroup}-narrow"):
-        if os.path.exists(f"{folder}/cpuset.cpus"):
-            cgroups.write(f"{folder}/cpuset.cpus", "1")
+    for directory in scene.parent(f"{scene.cgroup}-narrow"):
+        if os.path.exists(f"{directory}/cpuset.cpus"):
+            cgroups.write(f"{directory}/cpuset.cpus", "1")
     path = f"{scene.cgroup}-narrow/c"
     case = Case(scene, node, runtime, entry("konfine", {"systemReserved": [0]}))
     case.create("c", path=path).check()

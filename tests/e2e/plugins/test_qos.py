@@ -59,10 +59,10 @@ class Qos(Case):
     def files(self, wanted):
         """The settings of FILES that the class's cgroup has."""
         found = {}
-        for folder in cgroups.places(f"/{self.prefix}{wanted}"):
+        for directory in cgroups.places(f"/{self.prefix}{wanted}"):
             for file in FILES[wanted]:
-                if os.path.exists(f"{folder}/{file}"):
-                    found[file] = read(f"{folder}/{file}").strip()
+                if os.path.exists(f"{directory}/{file}"):
+                    found[file] = read(f"{directory}/{file}").strip()
         return found
 
 
@@ -90,9 +90,9 @@ def test_each_class_has_its_tree(scene, node, runtime):
     # The class stays, with what is set; what the hook has made for a container goes with it.
     assert case.files("ls") == expected(case, "ls") != {}
     left = [f for w in ("ls", "be") for f in cgroups.places(f"/{case.prefix}{w}")]
-    assert all(cgroups.mark(folder) is None for folder in left)
+    assert all(cgroups.mark(directory) is None for directory in left)
     settings = {file for w in ("ls", "be") for file in FILES[w]}
-    assert all(settings & set(os.listdir(folder)) for folder in left)
+    assert all(settings & set(os.listdir(directory)) for directory in left)
 
 
 def test_a_container_that_is_in_its_class(scene, node, runc):
@@ -156,7 +156,7 @@ def test_a_cgroup_that_was_the_hooks_becomes_the_nodes(scene, node, runc):
     runc.delete("two").check()
     assert case.files("ls")
     left = cgroups.places(f"/{case.prefix}ls")
-    assert all(cgroups.mark(folder) is None for folder in left)
+    assert all(cgroups.mark(directory) is None for directory in left)
 
 
 @pytest.mark.hostonly
@@ -180,9 +180,9 @@ def test_what_v1_does_not_have(scene, node, runc):
 def test_a_place_of_its_parents_limit_is_not_left(scene, node, runc):
     """The hook refuses it, unless the entry says that it may be."""
     parent = f"{scene.cgroup}-limited"
-    for folder in scene.parent(parent):
-        if os.path.exists(f"{folder}/pids.max"):
-            cgroups.write(f"{folder}/pids.max", "100")
+    for directory in scene.parent(parent):
+        if os.path.exists(f"{directory}/pids.max"):
+            cgroups.write(f"{directory}/pids.max", "100")
     if cgroups.pure_v2():
         cgroups.write("/sys/fs/cgroup/cgroup.subtree_control", "+pids")
         cgroups.write(f"/sys/fs/cgroup{parent}/pids.max", "100")
@@ -204,8 +204,8 @@ def test_precreate_makes_it_too(scene, node):
     assert printed["linux"]["cgroupsPath"] == f"/{case.prefix}ls{path}"
     assert case.files("ls") == expected(case, "ls") != {}
     node.keeps = True
-    for folder in cgroups.places(f"/{case.prefix}ls{scene.cgroup}"):
-        os.rmdir(folder)
+    for directory in cgroups.places(f"/{case.prefix}ls{scene.cgroup}"):
+        os.rmdir(directory)
 
 
 @pytest.mark.hostonly
@@ -247,34 +247,34 @@ def sample():
 
 @pytest.fixture
 def guard(scene):
-    """A state folder: whoever makes a cgroup locks it."""
-    path = f"{scene.folder}/guard"
+    """A state directory: whoever makes a cgroup locks it."""
+    path = f"{scene.directory}/guard"
     os.mkdir(path, 0o700)
     return path
 
 
 def test_a_class_is_the_nodes_whoever_made_it(scene, guard):
-    """Also to the container whose record says that it has made the folder, and whatever lock a
+    """Also to the container whose record says that it has made the directory, and whatever lock a
     stranger holds on it."""
     mounted = hierarchies.mounted(hierarchies.membership(os.getpid()))
     name = "cpu" if "cpu" in mounted else hierarchies.V2
     cgroup = f"/{scene.name}-ls"
-    folder = mounted[name].folder(cgroup)
+    directory = mounted[name].directory(cgroup)
     scene.runtime_made(cgroup)
     directories.make(mounted[name], cgroup, "somebody", [], guard)
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(directory, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     begin = time.monotonic()
     directories.keep(mounted[name], cgroup, [])
-    parts = {"claim": "somebody", "made": [folder]}
-    for part in ({"leaves": [folder], "parents": []}, {"leaves": [], "parents": [folder]}):
+    parts = {"claim": "somebody", "made": [directory]}
+    for part in ({"leaves": [directory], "parents": []}, {"leaves": [], "parents": [directory]}):
         assert move.clean_up(dict(parts, **part), 0) == []
-        assert os.path.isdir(folder) and directories.mark_of(folder) == ""
-    os.rmdir(folder)
+        assert os.path.isdir(directory) and directories.mark_of(directory) == ""
+    os.rmdir(directory)
     # Without keep() it goes.
     directories.make(mounted[name], cgroup, "somebody", [], guard)
-    assert move.clean_up(dict(parts, leaves=[], parents=[folder]), 0) == []
-    assert not os.path.exists(folder)
+    assert move.clean_up(dict(parts, leaves=[], parents=[directory]), 0) == []
+    assert not os.path.exists(directory)
     assert time.monotonic() - begin < 2
     os.close(fd)
 
@@ -287,18 +287,18 @@ def test_a_class_is_made_while_the_hook_removes_it(scene, guard):
     name = "cpu" if "cpu" in mounted else hierarchies.V2
     file = "cpu.weight" if name == hierarchies.V2 else "cpu.shares"
     cgroup = f"/{scene.name}-ls"
-    folder = mounted[name].folder(cgroup)
+    directory = mounted[name].directory(cgroup)
     scene.runtime_made(cgroup)
-    remover = subprocess.Popen([sys.executable, "-c", REMOVER, folder], env={"PYTHONPATH": TOP})
+    remover = subprocess.Popen([sys.executable, "-c", REMOVER, directory], env={"PYTHONPATH": TOP})
     try:
         directories.make(mounted[name], cgroup, "somebody", [], guard)
-        wait_until(lambda: not os.path.exists(folder))
+        wait_until(lambda: not os.path.exists(directory))
         for _ in range(600):
             directories.make(mounted[name], cgroup, "somebody", [], guard)
-            assert qos._make_folders(cgroup, wanted, {name: mounted[name]}) == []
-            assert read(f"{folder}/{file}").strip() == FILES["ls"][file]
-            assert directories.mark_of(folder) == ""
-            os.rmdir(folder)
+            assert qos._make_directories(cgroup, wanted, {name: mounted[name]}) == []
+            assert read(f"{directory}/{file}").strip() == FILES["ls"][file]
+            assert directories.mark_of(directory) == ""
+            os.rmdir(directory)
     finally:
         remover.kill()
         remover.wait()
@@ -317,16 +317,18 @@ def slices(scene):
     subprocess.run(["systemctl", "stop", top], check=True)
 
 
-def slice_folder(case, wanted):
+def slice_directory(case, wanted):
     parts = f"{case.prefix}{wanted}".split("-")
     names = ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
     return "/sys/fs/cgroup/" + "/".join(names)
 
 
 def slice_files(case, wanted):
-    folder = slice_folder(case, wanted)
+    directory = slice_directory(case, wanted)
     return {
-        f: read(f"{folder}/{f}").strip() for f in FILES[wanted] if os.path.exists(f"{folder}/{f}")
+        f: read(f"{directory}/{f}").strip()
+        for f in FILES[wanted]
+        if os.path.exists(f"{directory}/{f}")
     }
 
 
@@ -344,7 +346,7 @@ def test_each_class_has_its_slice(scene, node, oci, slices):
         oci.start(id).check()
     for wanted in ("ls", "be"):
         (now,) = cgroups.membership(case.pid(wanted)).values()
-        start = slice_folder(case, wanted)[len("/sys/fs/cgroup") :]
+        start = slice_directory(case, wanted)[len("/sys/fs/cgroup") :]
         assert now.startswith(f"{start}/{scene.name}-{wanted}.scope") or now.startswith(
             f"{start}/{scene.name}-nri-{wanted}.scope"
         )
@@ -400,7 +402,7 @@ def test_precreate_starts_the_slice(scene, node, slices):
 
 
 def test_no_systemd_manages_it(scene, node, runc):
-    """To a runtime on cgroupfs this is the name of a folder. There is no slice for it."""
+    """To a runtime on cgroupfs this is the name of a directory. There is no slice for it."""
     case = Qos(scene, node, runc)
     said = case.create("plain", LS, path=f"{scene.name}.slice:x:plain").refused()
     assert f"cgroupsPath '{scene.name}.slice:x:plain' names a slice, but no systemd manages" in said
@@ -410,9 +412,9 @@ def test_no_systemd_manages_it(scene, node, runc):
 def test_io_weight_of_a_class(scene, node, oci):
     case = Qos(scene, node, oci, {"ls": {"io.weight": 700, "memory.min": 4 * MIB}})
     case.create("x", LS).check()
-    folder = f"/sys/fs/cgroup/{case.prefix}ls"
-    assert read(f"{folder}/io.weight").split()[:2] == ["default", "700"]
-    assert read(f"{folder}/memory.min").strip() == str(4 * MIB)
+    directory = f"/sys/fs/cgroup/{case.prefix}ls"
+    assert read(f"{directory}/io.weight").split()[:2] == ["default", "700"]
+    assert read(f"{directory}/memory.min").strip() == str(4 * MIB)
 
 
 @pytest.mark.tcg
@@ -420,6 +422,6 @@ def test_io_weight_of_a_slice(scene, node, oci, slices):
     case = Qos(scene, node, oci, {"ls": {"io.weight": 700, "memory.min": 4 * MIB}}, systemd=True)
     case.create("x", LS).check()
     reload()
-    folder = slice_folder(case, "ls")
-    assert read(f"{folder}/io.weight").split()[:2] == ["default", "700"]
-    assert read(f"{folder}/memory.min").strip() == str(4 * MIB)
+    directory = slice_directory(case, "ls")
+    assert read(f"{directory}/io.weight").split()[:2] == ["default", "700"]
+    assert read(f"{directory}/memory.min").strip() == str(4 * MIB)

@@ -1,4 +1,4 @@
-"""The names of places: what an answer means for a container, before any folder is touched."""
+"""The names of places: what an answer means for a container, before any directory is touched."""
 
 import os
 
@@ -243,7 +243,7 @@ def test_whether_it_is_in_a_scope():
     scope = {"": "/system.slice/runc-redis.scope"}
     assert paths.in_scope(":runc:redis", scope)
     assert paths.in_scope("a.slice:crun:x", {"": "/a.slice/crun-x.scope/container"})
-    # runc without --systemd-cgroup takes such a cgroupsPath for the name of a folder.
+    # runc without --systemd-cgroup takes such a cgroupsPath for the name of a directory.
     assert not paths.in_scope(":runc:redis", {"": "/:runc:redis"})
     assert not paths.in_scope("a:b:c", {"": "/a:b:c"})
     assert not paths.in_scope("a/redis", scope)

@@ -11,15 +11,15 @@ from nri_hook.validation import schema
 
 
 @pytest.fixture
-def folder(tmp_path):
+def directory(tmp_path):
     path = f"{tmp_path}/nri"
     os.mkdir(path, 0o755)
     return path
 
 
-def write(folder, name, document, mode=0o644):
+def write(directory, name, document, mode=0o644):
     """A file of the configuration; a list of types is what it names, bytes are what it holds."""
-    path = os.path.join(folder, name)
+    path = os.path.join(directory, name)
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     if isinstance(document, list):
         document = {"version": "0.1", "plugins": [{"type": type} for type in document]}
@@ -29,86 +29,86 @@ def write(folder, name, document, mode=0o644):
     return path
 
 
-def types(folder):
-    return [entry.type for entry in host_config.load(folder)]
+def types(directory):
+    return [entry.type for entry in host_config.load(directory)]
 
 
-def refused(folder, path, message):
+def refused(directory, path, message):
     with pytest.raises(HookError) as caught:
-        host_config.load(folder)
+        host_config.load(directory)
     assert str(caught.value) == f"{path}: {message}"
 
 
 # Which files
 
 
-def test_none_is_no_plugin(folder, tmp_path):
+def test_none_is_no_plugin(directory, tmp_path):
     assert types(f"{tmp_path}/missing") == []
-    assert types(folder) == []
-    os.mkdir(f"{folder}/resource.d")
-    assert types(folder) == []
+    assert types(directory) == []
+    os.mkdir(f"{directory}/resource.d")
+    assert types(directory) == []
 
 
-def test_drop_ins_in_lexical_order(folder):
+def test_drop_ins_in_lexical_order(directory):
     for name in ("20-b", "10-a", "9", "A", "a", "10-a.old"):
-        write(folder, f"resource.d/{name}.conf", [name])
-    assert types(folder) == ["10-a", "10-a.old", "20-b", "9", "A", "a"]
+        write(directory, f"resource.d/{name}.conf", [name])
+    assert types(directory) == ["10-a", "10-a.old", "20-b", "9", "A", "a"]
 
 
-def test_the_lists_of_all_drop_ins_are_joined(folder):
-    write(folder, "resource.d/1.conf", ["a", "b"])
-    write(folder, "resource.d/2.conf", {})
-    write(folder, "resource.d/3.conf", {"version": "", "plugins": None})
-    write(folder, "resource.d/4.conf", ["b", "a", "b"])
-    assert types(folder) == ["a", "b", "b", "a", "b"]
+def test_the_lists_of_all_drop_ins_are_joined(directory):
+    write(directory, "resource.d/1.conf", ["a", "b"])
+    write(directory, "resource.d/2.conf", {})
+    write(directory, "resource.d/3.conf", {"version": "", "plugins": None})
+    write(directory, "resource.d/4.conf", ["b", "a", "b"])
+    assert types(directory) == ["a", "b", "b", "a", "b"]
 
 
-def test_what_is_no_drop_in(folder):
+def test_what_is_no_drop_in(directory):
     for name in ("a.json", "b.conf.bak", "c", ".d.conf", "e.CONF", ".conf", "f.conf~"):
-        write(folder, f"resource.d/{name}", b"no JSON")
-    assert types(folder) == []
-    write(folder, "resource.d/g.conf", ["only"])
-    assert types(folder) == ["only"]
+        write(directory, f"resource.d/{name}", b"no JSON")
+    assert types(directory) == []
+    write(directory, "resource.d/g.conf", ["only"])
+    assert types(directory) == ["only"]
 
 
-def test_the_go_clients_file_serves_where_there_is_no_drop_in(folder):
-    write(folder, "conf.json", ["go"])
-    assert types(folder) == ["go"]
-    write(folder, "resource.d/README", b"none yet")
-    assert types(folder) == ["go"]
-    path = write(folder, "resource.d/a.conf", ["drop-in"])
-    assert types(folder) == ["drop-in"]
+def test_the_go_clients_file_serves_where_there_is_no_drop_in(directory):
+    write(directory, "conf.json", ["go"])
+    assert types(directory) == ["go"]
+    write(directory, "resource.d/README", b"none yet")
+    assert types(directory) == ["go"]
+    path = write(directory, "resource.d/a.conf", ["drop-in"])
+    assert types(directory) == ["drop-in"]
     os.unlink(path)
-    os.unlink(f"{folder}/resource.d/README")
-    os.rmdir(f"{folder}/resource.d")
-    write(folder, "resource.d", b"a file")
-    assert types(folder) == ["go"]
+    os.unlink(f"{directory}/resource.d/README")
+    os.rmdir(f"{directory}/resource.d")
+    write(directory, "resource.d", b"a file")
+    assert types(directory) == ["go"]
 
 
-def test_a_drop_in_that_names_nothing_hides_the_go_clients_file(folder):
-    write(folder, "conf.json", ["go"])
-    write(folder, "resource.d/a.conf", {"plugins": []})
-    assert types(folder) == []
+def test_a_drop_in_that_names_nothing_hides_the_go_clients_file(directory):
+    write(directory, "conf.json", ["go"])
+    write(directory, "resource.d/a.conf", {"plugins": []})
+    assert types(directory) == []
 
 
-def test_the_examples_of_the_schema_are_read(folder):
+def test_the_examples_of_the_schema_are_read(directory):
     for example in schema.load("host-configuration")["examples"]:
-        write(folder, "conf.json", example)
-        entries = host_config.load(folder)
+        write(directory, "conf.json", example)
+        entries = host_config.load(directory)
         assert [entry.document for entry in entries] == (example.get("plugins") or [])
 
 
 # What an entry says
 
 
-def entry(folder, **keys):
-    write(folder, "conf.json", {"plugins": [{"type": "a", **keys}]})
-    (found,) = host_config.load(folder)
+def entry(directory, **keys):
+    write(directory, "conf.json", {"plugins": [{"type": "a", **keys}]})
+    (found,) = host_config.load(directory)
     return found
 
 
-def test_an_entry_without_more(folder):
-    found = entry(folder)
+def test_an_entry_without_more(directory):
+    found = entry(directory)
     assert (found.type, found.timeout, found.ignore, found.leave_parent) == (
         "a",
         None,
@@ -118,31 +118,31 @@ def test_an_entry_without_more(folder):
     assert "conf" not in found.document
 
 
-def test_our_additions(folder):
-    found = entry(folder, timeout=2.5, onError="ignore", leaveParent=True)
+def test_our_additions(directory):
+    found = entry(directory, timeout=2.5, onError="ignore", leaveParent=True)
     assert (found.timeout, found.ignore, found.leave_parent) == (2.5, True, True)
-    found = entry(folder, timeout=1, onError="fail", leaveParent=False)
+    found = entry(directory, timeout=1, onError="fail", leaveParent=False)
     assert (found.timeout, found.ignore, found.leave_parent) == (1, False, False)
-    found = entry(folder, timeout=None, onError=None, leaveParent=None)
+    found = entry(directory, timeout=None, onError=None, leaveParent=None)
     assert (found.timeout, found.ignore, found.leave_parent) == (None, False, False)
 
 
-def test_what_becomes_of_a_container_that_is_left(folder):
+def test_what_becomes_of_a_container_that_is_left(directory):
     for keys in ({}, {"onLeft": None}, {"onLeft": "start"}):
-        assert not entry(folder, **keys).must_place
-    assert entry(folder, onLeft="fail").must_place
+        assert not entry(directory, **keys).must_place
+    assert entry(directory, onLeft="fail").must_place
 
 
-def test_conf_is_kept_as_it_is(folder):
+def test_conf_is_kept_as_it_is(directory):
     for value in (None, 0, "", [], {}, {"a": [1, 1.0, 1e300, True, "é\ud800", {"": None}]}, 2**70):
-        assert repr(entry(folder, conf=value).document["conf"]) == repr(value)
+        assert repr(entry(directory, conf=value).document["conf"]) == repr(value)
 
 
-def test_case_does_not_count_in_the_keys(folder):
+def test_case_does_not_count_in_the_keys(directory):
     """As in Go's decoder, for keys of ours too."""
     plugin = b'{"Type":"a","CONF":{"Conf":1},"Timeout":2,"onerror":"ignore","leaveparent":true}'
-    write(folder, "conf.json", b'{"Version":"0.1","Plugins":[%s]}' % plugin)
-    (found,) = host_config.load(folder)
+    write(directory, "conf.json", b'{"Version":"0.1","Plugins":[%s]}' % plugin)
+    (found,) = host_config.load(directory)
     assert (found.type, found.timeout, found.ignore, found.leave_parent) == ("a", 2, True, True)
     assert found.document == {
         "type": "a",
@@ -153,20 +153,20 @@ def test_case_does_not_count_in_the_keys(folder):
     }
 
 
-def test_keys_that_nobody_knows_are_kept_and_ignored(folder):
+def test_keys_that_nobody_knows_are_kept_and_ignored(directory):
     more = {"onEror": "ignore", "COMMENT": 1, "comment": 2}
-    assert entry(folder, **more).document == {"type": "a", **more}
-    assert not entry(folder, **more).ignore
+    assert entry(directory, **more).document == {"type": "a", **more}
+    assert not entry(directory, **more).ignore
 
 
-def test_the_version(folder):
+def test_the_version(directory):
     for version in (None, "", "0.1", "0.1.0", "0.1.12"):
-        write(folder, "conf.json", {"version": version, "plugins": [{"type": "a"}]})
-        assert types(folder) == ["a"]
+        write(directory, "conf.json", {"version": version, "plugins": [{"type": "a"}]})
+        assert types(directory) == ["a"]
     for version in ("0.1.", "0.1.x", "0.1.1.1", "0.1.1\n", "0.10", "0.1-rc", "0.1.\u0661", 0.1, []):
-        write(folder, "conf.json", {"version": version})
+        write(directory, "conf.json", {"version": version})
         with pytest.raises(HookError, match='/version: expected "0.1" or "0.1.N", found'):
-            host_config.load(folder)
+            host_config.load(directory)
 
 
 def test_the_name_of_a_plugin():
@@ -228,49 +228,49 @@ NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a let
         ),
     ],
 )
-def test_the_line_names_the_file_and_the_place(folder, data, message):
-    refused(folder, write(folder, "conf.json", data), message)
-    write(folder, "resource.d/10.conf", ["fine"])
-    refused(folder, write(folder, "resource.d/20.conf", data), message)
+def test_the_line_names_the_file_and_the_place(directory, data, message):
+    refused(directory, write(directory, "conf.json", data), message)
+    write(directory, "resource.d/10.conf", ["fine"])
+    refused(directory, write(directory, "resource.d/20.conf", data), message)
 
 
-def test_a_timeout_can_be_waited_for(folder):
+def test_a_timeout_can_be_waited_for(directory):
     """Written out in digits it may be more than any clock takes."""
-    write(folder, "conf.json", b'{"plugins":[{"type":"a","timeout":1%s}]}' % (b"0" * 320))
+    write(directory, "conf.json", b'{"plugins":[{"type":"a","timeout":1%s}]}' % (b"0" * 320))
     with pytest.raises(HookError, match=r"^.*/conf\.json: .*out of range"):
-        host_config.load(folder)
+        host_config.load(directory)
 
 
-def test_its_size_is_bounded(folder):
-    path = write(folder, "conf.json", b"{}" + b" " * (host_config.MAX_SIZE - 2))
-    assert types(folder) == []
+def test_its_size_is_bounded(directory):
+    path = write(directory, "conf.json", b"{}" + b" " * (host_config.MAX_SIZE - 2))
+    assert types(directory) == []
     with open(path, "ab") as file:
         file.write(b" ")
-    refused(folder, path, f"more than {host_config.MAX_SIZE} bytes")
+    refused(directory, path, f"more than {host_config.MAX_SIZE} bytes")
 
 
 # Whose it is
 
 
-def test_one_bad_drop_in_among_good_ones(folder):
-    write(folder, "resource.d/1.conf", ["a"])
-    bad = write(folder, "resource.d/2.conf", ["b"], 0o646)
-    write(folder, "resource.d/3.conf", ["c"])
-    refused(folder, bad, "file 2.conf may be written by others (mode 0646)")
+def test_one_bad_drop_in_among_good_ones(directory):
+    write(directory, "resource.d/1.conf", ["a"])
+    bad = write(directory, "resource.d/2.conf", ["b"], 0o646)
+    write(directory, "resource.d/3.conf", ["c"])
+    refused(directory, bad, "file 2.conf may be written by others (mode 0646)")
 
 
-def test_a_link_to_another_place(folder, tmp_path):
+def test_a_link_to_another_place(directory, tmp_path):
     path = write(tmp_path, "elsewhere/real", ["linked"])
-    os.symlink("../elsewhere/real", f"{folder}/conf.json")
-    assert types(folder) == ["linked"]
+    os.symlink("../elsewhere/real", f"{directory}/conf.json")
+    assert types(directory) == ["linked"]
     os.chmod(path, 0o666)
-    refused(folder, f"{folder}/conf.json", "file real may be written by others (mode 0666)")
+    refused(directory, f"{directory}/conf.json", "file real may be written by others (mode 0666)")
     os.unlink(path)
-    refused(folder, f"{folder}/conf.json", "No such file or directory")
+    refused(directory, f"{directory}/conf.json", "No such file or directory")
 
 
-def test_no_regular_file_holds_the_hook(folder):
-    os.mkfifo(f"{folder}/conf.json", 0o644)
-    refused(folder, f"{folder}/conf.json", "expected a regular file")
-    os.makedirs(f"{folder}/resource.d/a.conf")
-    refused(folder, f"{folder}/resource.d/a.conf", "expected a regular file")
+def test_no_regular_file_holds_the_hook(directory):
+    os.mkfifo(f"{directory}/conf.json", 0o644)
+    refused(directory, f"{directory}/conf.json", "expected a regular file")
+    os.makedirs(f"{directory}/resource.d/a.conf")
+    refused(directory, f"{directory}/resource.d/a.conf", "expected a regular file")

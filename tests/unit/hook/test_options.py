@@ -26,18 +26,18 @@ def test_both_ways_to_give_a_value():
     assert values(*[f"{flag}={value}" for flag, value in flags.items()]) == wanted
 
 
-def test_the_last_one_counts_and_plugin_folders_add_up():
+def test_the_last_one_counts_and_plugin_directories_add_up():
     assert values("--conf-dir", "/a", "--conf-dir=/b")[0] == "/b"
     assert values("--state-dir=/a", "--state-dir", "/b")[2] == "/b"
     assert values("--timeout=1", "--timeout=2")[3] == 2.0
-    folders = values("--plugin-dir", "/a", "--timeout=1", "--plugin-dir=/b", "--plugin-dir", "/a")[
-        1
-    ]
-    assert folders == ("/a", "/b", "/a")
+    directories = values(
+        "--plugin-dir", "/a", "--timeout=1", "--plugin-dir=/b", "--plugin-dir", "/a"
+    )[1]
+    assert directories == ("/a", "/b", "/a")
 
 
-def test_folders_are_told_in_one_way():
-    for text, folder in {
+def test_directories_are_told_in_one_way():
+    for text, directory in {
         "/a/": "/a",
         "/a//b/./c/": "/a/b/c",
         "//a": "/a",
@@ -48,8 +48,8 @@ def test_folders_are_told_in_one_way():
         "/é\udcff": "/é\udcff",
         "/--timeout": "/--timeout",
     }.items():
-        assert values("--conf-dir", text)[0] == folder
-        assert values(f"--plugin-dir={text}")[1] == (folder,)
+        assert values("--conf-dir", text)[0] == directory
+        assert values(f"--plugin-dir={text}")[1] == (directory,)
 
 
 @pytest.mark.parametrize(

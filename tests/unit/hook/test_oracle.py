@@ -174,7 +174,7 @@ def test_results(result):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("nri")
 
 
@@ -185,11 +185,11 @@ def folder(tmp_path_factory):
 @example({"plugins": [{"type": "a", "Type": "a"}]})
 @example({"plugins": [{"type": "a\n"}]})
 @example({"plugins": [{"type": "a", "timeout": True}]})
-def test_host_configurations(folder, configuration):
+def test_host_configurations(directory, configuration):
     def load(data):
-        (folder / "conf.json").write_bytes(data)
-        os.chmod(folder / "conf.json", 0o644)
-        entries = host_config.load(str(folder))
+        (directory / "conf.json").write_bytes(data)
+        os.chmod(directory / "conf.json", 0o644)
+        entries = host_config.load(str(directory))
         # What was accepted means what it says.
         plugins = host_config.spell_keys(configuration).get("plugins") or []
         assert [entry.document for entry in entries] == plugins

@@ -31,13 +31,13 @@ def recorded(name):
 
 
 class Storage:
-    """Where CRI-O keeps its bundles: FOLDER/overlay-containers/ID/userdata."""
+    """Where CRI-O keeps its bundles: DIRECTORY/overlay-containers/ID/userdata."""
 
-    def __init__(self, folder):
-        self.folder = f"{folder}/overlay-containers"
+    def __init__(self, directory):
+        self.directory = f"{directory}/overlay-containers"
 
     def bundle(self, id):
-        return f"{self.folder}/{id}/userdata"
+        return f"{self.directory}/{id}/userdata"
 
     def write(self, id, config):
         """The config.json of a container or sandbox: a document, annotations of one, or bytes."""
@@ -49,10 +49,10 @@ class Storage:
             file.write(config)
         return path
 
-    def find(self, annotations, id=CONTAINER, cgroups_path=None, folder=None):
+    def find(self, annotations, id=CONTAINER, cgroups_path=None, directory=None):
         linux = {"cgroupsPath": cgroups_path or f"/kubepods/pod1/crio-{id}"}
         document = {"annotations": annotations, "linux": linux}
-        found = pod.find(id, oci.Bundle(folder or self.bundle(id), document))
+        found = pod.find(id, oci.Bundle(directory or self.bundle(id), document))
         return found and (found.id, found.labels)
 
     def refused(self, annotations, **more):
@@ -144,8 +144,8 @@ def test_a_pod_without_a_kubelet(storage):
 def test_a_bundle_that_the_runtime_does_not_tell(storage, monkeypatch):
     """crun says / at times; CRI-O keeps a copy in its storage."""
     storage.write(SANDBOX, of_sandbox(LABELS))
-    monkeypatch.setattr(oci, "STORAGE", os.path.dirname(storage.folder))
-    assert storage.find(crio(), folder=f"/run/crun/{CONTAINER}") == (SANDBOX, LABELS)
+    monkeypatch.setattr(oci, "STORAGE", os.path.dirname(storage.directory))
+    assert storage.find(crio(), directory=f"/run/crun/{CONTAINER}") == (SANDBOX, LABELS)
 
 
 # What the author of a pod writes
@@ -321,10 +321,10 @@ def test_containerd(storage):
     task = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CONTAINER}"
     annotations = {f"{CRI}container-type": "container", f"{CRI}sandbox-id": SANDBOX}
     for passed_on in ({}, {MANAGER: "cri-o"}, {MANAGER: "libpod", f"{CRIO}SandboxID": "made-up"}):
-        found = storage.find({**annotations, **passed_on}, folder=task)
+        found = storage.find({**annotations, **passed_on}, directory=task)
         assert found == (SANDBOX, None)
     assert storage.find(annotations) == (SANDBOX, None)
     annotations[f"{CRI}container-type"] = "sandbox"
-    assert storage.find(annotations, folder=task) == (CONTAINER, None)
+    assert storage.find(annotations, directory=task) == (CONTAINER, None)
     annotations = {f"{CRI}sandbox-id": "../../x"}
-    assert storage.find(annotations, folder=task) == ("../../x", None)
+    assert storage.find(annotations, directory=task) == ("../../x", None)

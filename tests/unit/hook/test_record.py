@@ -52,8 +52,8 @@ class Other:
 # One record
 
 
-def test_it_is_saved_read_again_and_removed(folder):
-    book = opened(folder)
+def test_it_is_saved_read_again_and_removed(directory):
+    book = opened(directory)
     assert book.document == {}
     for document in (DOCUMENT, dict(DOCUMENT, more=[1, "é\ud800"])):
         book.save(document)
@@ -61,17 +61,17 @@ def test_it_is_saved_read_again_and_removed(folder):
         with open(book.path, "rb") as file:
             assert strictjson.loads(file.read()) == document
     release(book)
-    book = opened(folder)
+    book = opened(directory)
     assert book.document == document
     book.remove()
-    assert os.listdir(folder) == []
+    assert os.listdir(directory) == []
     book.remove()
     release(book)
 
 
-def test_what_could_be_added_in_part_alone(folder):
+def test_what_could_be_added_in_part_alone(directory):
     """As where the disk is full: the next one does not follow half a line."""
-    book = opened(folder)
+    book = opened(directory)
     book.save(DOCUMENT)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(book.path) + 5, limits[1]))
@@ -87,8 +87,8 @@ def test_what_could_be_added_in_part_alone(folder):
     release(book)
 
 
-def test_what_is_added_counts_from_its_end_on(folder):
-    book = opened(folder)
+def test_what_is_added_counts_from_its_end_on(directory):
+    book = opened(directory)
     book.save(DOCUMENT)
     book.add(called=[0], more="é\ud800\n")
     book.add(called=[0, 1])
@@ -110,37 +110,37 @@ def test_what_is_added_counts_from_its_end_on(folder):
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{", b"\xff", b"1"])
-def test_a_line_that_is_none(folder, line):
-    name = kept(folder)
-    with open(f"{folder}/{name}.json", "ab") as file:
+def test_a_line_that_is_none(directory, line):
+    name = kept(directory)
+    with open(f"{directory}/{name}.json", "ab") as file:
         file.write(line + b"\n")
     with pytest.raises(HookError, match="is no record"):
-        record.read(f"{folder}/{name}.json")
+        record.read(f"{directory}/{name}.json")
 
 
 @pytest.mark.parametrize("version", ["2", "1.5", '"1"', "true", "null", "[]"])
-def test_one_of_a_later_version(folder, version):
+def test_one_of_a_later_version(directory, version):
     text = f'{{"id": "later", "version": {version}}}\n'.encode()
-    write(folder, "later-setup.json", text)
+    write(directory, "later-setup.json", text)
     with pytest.raises(record.TooNew, match="was written by a later nri-hook"):
-        record.read(f"{folder}/later-setup.json")
+        record.read(f"{directory}/later-setup.json")
 
 
-def test_one_of_an_earlier_version(folder):
+def test_one_of_an_earlier_version(directory):
     """Without the end of a line."""
-    write(folder, "old-setup.json", b'{"id": "old"}')
-    assert record.read(f"{folder}/old-setup.json") == {"id": "old"}
+    write(directory, "old-setup.json", b'{"id": "old"}')
+    assert record.read(f"{directory}/old-setup.json") == {"id": "old"}
 
 
-def test_the_mode_tells_poststart(folder):
-    book = opened(folder)
+def test_the_mode_tells_poststart(directory):
+    book = opened(directory)
 
     def mode():
         return stat.S_IMODE(os.stat(book.path).st_mode)
 
     for outcome in ("chain", "stays", "chain", "moved", "adopted", "chain", "left"):
         # What a hook has left that was killed.
-        write(folder, os.path.basename(book.new_path), b"{")
+        write(directory, os.path.basename(book.new_path), b"{")
         os.chmod(book.new_path, record.SETTLED)
         book.save(dict(DOCUMENT, outcome=outcome))
         assert mode() == (0o600 if outcome == "moved" else 0o1600)
@@ -153,9 +153,9 @@ def test_the_mode_tells_poststart(folder):
     release(book)
 
 
-def test_it_does_not_grow_and_grow(folder):
+def test_it_does_not_grow_and_grow(directory):
     """Each line has all answers so far: that is their number squared."""
-    book = opened(folder)
+    book = opened(directory)
     book.save(DOCUMENT)
     results = []
     for number in range(40):
@@ -166,12 +166,12 @@ def test_it_does_not_grow_and_grow(folder):
     release(book)
 
 
-def test_nobody_else_may_read_it(folder):
+def test_nobody_else_may_read_it(directory):
     umask = os.umask(0)
     try:
-        book = opened(folder)
+        book = opened(directory)
         book.save(DOCUMENT)
-        write(folder, "other.new", b"")
+        write(directory, "other.new", b"")
     finally:
         os.umask(umask)
     for path in (book.path, book.lock_path):
@@ -179,57 +179,57 @@ def test_nobody_else_may_read_it(folder):
     release(book)
 
 
-def test_a_hook_that_was_killed_while_it_wrote(folder):
+def test_a_hook_that_was_killed_while_it_wrote(directory):
     """What it left beside the record is no record, and is written over."""
-    name = kept(folder)
-    write(folder, f"{name}.new", b'{"id": "red')
-    book = opened(folder, name)
+    name = kept(directory)
+    write(directory, f"{name}.new", b'{"id": "red')
+    book = opened(directory, name)
     assert book.document["id"] == "redis"
     book.save(DOCUMENT)
     assert not os.path.exists(book.new_path)
     release(book)
 
 
-def test_a_folder_that_has_gone(folder):
-    book = opened(folder)
-    shutil.rmtree(folder)
+def test_a_directory_that_has_gone(directory):
+    book = opened(directory)
+    shutil.rmtree(directory)
     with pytest.raises(HookError, match=f"^{book.new_path}: cannot be written: No such file"):
         book.save(DOCUMENT)
     release(book)
     with pytest.raises(HookError, match="cannot be opened: No such file"):
-        opened(folder)
+        opened(directory)
 
 
-def test_a_spoiled_record_is_an_error_that_names_it(folder, options):
+def test_a_spoiled_record_is_an_error_that_names_it(directory, options):
     name = record.name(ROOT, "redis")
-    path = f"{folder}/{name}.json"
+    path = f"{directory}/{name}.json"
     for data in (b"", b"{", b"[]", b'"x"', b"null", b"\xff", b'{"a":1,"a":1}'):
-        write(folder, f"{name}.json", data)
+        write(directory, f"{name}.json", data)
         for read in (
             lambda: find(options, root=ROOT),
             lambda: find(options),
-            lambda: opened(folder, name),
+            lambda: opened(directory, name),
         ):
             with pytest.raises(HookError, match=f"^{re.escape(path)}: is no record: "):
                 in_child(read)  # the lock goes with it
 
 
-def test_a_spoiled_record_of_another_container_is_its_own_matter(folder, options):
-    write(folder, f"{record.name(ROOT, 'other')}.json", b"{")
-    write(folder, f"{record.name(ROOT, 'redis-2')}.json", b"{")
-    write(folder, "redis.json", b"{")
-    name = kept(folder)
+def test_a_spoiled_record_of_another_container_is_its_own_matter(directory, options):
+    write(directory, f"{record.name(ROOT, 'other')}.json", b"{")
+    write(directory, f"{record.name(ROOT, 'redis-2')}.json", b"{")
+    write(directory, "redis.json", b"{")
+    name = kept(directory)
     assert find(options) == find(options, root=ROOT) == name
 
 
-def test_what_was_accepted_can_be_read_back(folder):
+def test_what_was_accepted_can_be_read_back(directory):
     """A record holds documents inside of others; it must not be too deep for its own reader."""
     answer = b'{"x":' + b"[" * 99 + b"]" * 99 + b"}"
     result = payload.read_result(answer, "deep", {"id": "redis", "pid": 1, "state": "create"})
-    book = opened(folder)
+    book = opened(directory)
     book.save(dict(DOCUMENT, results=[result], request={"spec": {"resources": result}}))
     release(book)
-    book = opened(folder)
+    book = opened(directory)
     assert book.document["results"] == [result]
     release(book)
 
@@ -237,9 +237,9 @@ def test_what_was_accepted_can_be_read_back(folder):
 # The lock
 
 
-def test_another_process_waits_for_its_end(folder):
+def test_another_process_waits_for_its_end(directory):
     def hold(say):
-        book = opened(folder)
+        book = opened(directory)
         book.save(dict(DOCUMENT, by="other"))
         say()
         time.sleep(0.5)
@@ -247,16 +247,16 @@ def test_another_process_waits_for_its_end(folder):
     other = Other(hold)
     other.wait_for_word()
     begin = time.monotonic()
-    book = opened(folder)
+    book = opened(directory)
     assert 0.3 <= time.monotonic() - begin < SOON
     assert book.document["by"] == "other"
     assert other.wait() == 0
     release(book)
 
 
-def test_nobody_waits_beyond_the_deadline(folder, options):
+def test_nobody_waits_beyond_the_deadline(directory, options):
     def hold(say):
-        book = opened(folder, record.name(ROOT, "redis"))
+        book = opened(directory, record.name(ROOT, "redis"))
         book.save(DOCUMENT)
         say()
         time.sleep(60)
@@ -265,24 +265,24 @@ def test_nobody_waits_beyond_the_deadline(folder, options):
     other.wait_for_word()
     begin = time.monotonic()
     with pytest.raises(HookError, match="cannot be locked: Resource temporarily unavailable"):
-        opened(folder, record.name(ROOT, "redis"), begin + 0.3)
+        opened(directory, record.name(ROOT, "redis"), begin + 0.3)
     with pytest.raises(HookError, match="cannot be locked"):
         record.find(options, ROOT, "redis", "/b", begin)
     assert 0.3 <= time.monotonic() - begin < SOON
-    book = opened(folder, record.name("/run/crun", "redis"), begin)  # another container
+    book = opened(directory, record.name("/run/crun", "redis"), begin)  # another container
     release(book)
     other.kill()
     # Its lock has gone with it, what it wrote has not.
-    book = opened(folder, record.name(ROOT, "redis"), begin)
+    book = opened(directory, record.name(ROOT, "redis"), begin)
     assert book.document == DOCUMENT
     release(book)
 
 
-def test_it_was_removed_while_another_waited(folder):
+def test_it_was_removed_while_another_waited(directory):
     """The lock of a file that has no name any more would lock nobody out."""
 
     def remove(say):
-        book = opened(folder)
+        book = opened(directory)
         book.save(DOCUMENT)
         say()
         time.sleep(0.3)
@@ -291,11 +291,11 @@ def test_it_was_removed_while_another_waited(folder):
 
     other = Other(remove)
     other.wait_for_word()
-    book = opened(folder)
+    book = opened(directory)
     assert book.document == {}
     assert os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino
     with pytest.raises(HookError, match="cannot be locked"):
-        opened(folder, deadline=0)
+        opened(directory, deadline=0)
     assert other.wait() == 0
     release(book)
 
@@ -309,14 +309,14 @@ print(os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino, book.documen
 """
 
 
-def test_it_is_removed_between_the_opening_and_the_locking(folder):
+def test_it_is_removed_between_the_opening_and_the_locking(directory):
     """strace holds another process at its first flock(2), with the file open."""
     if not shutil.which("strace"):
         pytest.skip("there is no strace here")
-    book = opened(folder)
+    book = opened(directory)
     book.save(DOCUMENT)
     hold = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1000000:when=1"]
-    python = [os.path.realpath(sys.executable), "-IS", "-c", LATE, folder]
+    python = [os.path.realpath(sys.executable), "-IS", "-c", LATE, directory]
     with subprocess.Popen([*hold, *python], stdout=subprocess.PIPE) as process:
         deadline = soon()
         while book.lock_path not in open_files(process.pid):
@@ -331,20 +331,20 @@ def open_files(parent):
     found = []
     for child in psutil.Process(parent).children():
         try:
-            folder = f"/proc/{child.pid}/fd"
-            found += [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+            directory = f"/proc/{child.pid}/fd"
+            found += [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
         except OSError:  # just closed
             pass
     return found
 
 
-def test_at_no_time_do_two_have_it(tmp_path, folder):
+def test_at_no_time_do_two_have_it(tmp_path, directory):
     """Four processes that take, write, remove and let go as fast as they can."""
     inside = f"{tmp_path}/inside"
 
     def work(say):
         for number in range(100):
-            book = opened(folder)
+            book = opened(directory)
             os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where somebody else is in
             book.save(dict(DOCUMENT, number=number))
             os.unlink(inside)
@@ -356,11 +356,11 @@ def test_at_no_time_do_two_have_it(tmp_path, folder):
     assert [worker.wait() for worker in workers] == [0] * 4
 
 
-def test_killed_at_any_moment_it_locks_nobody_out(folder):
+def test_killed_at_any_moment_it_locks_nobody_out(directory):
     def work(say):
         say()
         while True:
-            book = opened(folder)
+            book = opened(directory)
             book.save(DOCUMENT)
             book.remove()
             release(book)
@@ -370,59 +370,59 @@ def test_killed_at_any_moment_it_locks_nobody_out(folder):
         worker.wait_for_word()
         time.sleep(pause)
         worker.kill()
-        book = opened(folder)
+        book = opened(directory)
         assert book.document in ({}, DOCUMENT)
         book.remove()
         release(book)
-        assert os.listdir(folder) == []
+        assert os.listdir(directory) == []
 
 
 # To find one again
 
 
-def test_by_the_root(folder, options):
-    names = [kept(folder, root=root) for root in (ROOT, "/run/crun")]
+def test_by_the_root(directory, options):
+    names = [kept(directory, root=root) for root in (ROOT, "/run/crun")]
     assert [find(options, root=root) for root in (ROOT, "/run/crun", "/other")] == [*names, None]
     assert find(options, root=ROOT, bundle="/another") == names[0]
 
 
-def test_by_the_bundle_where_the_parent_is_no_runtime(folder, options):
-    name = kept(folder)
+def test_by_the_bundle_where_the_parent_is_no_runtime(directory, options):
+    name = kept(directory)
     assert find(options, bundle="/b") == name
     assert find(options, bundle="/another") is None
     assert find(options, id="redi") is None
     assert find(options, id="redis2") is None
 
 
-def test_a_record_without_a_bundle_fits_every_bundle(folder, options):
+def test_a_record_without_a_bundle_fits_every_bundle(directory, options):
     """crun does not always tell the bundle."""
-    name = kept(folder, bundle="")
+    name = kept(directory, bundle="")
     assert find(options, bundle="/b") == name
 
 
-def test_the_bundle_decides_between_two(folder, options):
-    one = kept(folder, root="/one", bundle="/one")
-    two = kept(folder, root="/two", bundle="/two")
+def test_the_bundle_decides_between_two(directory, options):
+    one = kept(directory, root="/one", bundle="/one")
+    two = kept(directory, root="/two", bundle="/two")
     assert [find(options, bundle=bundle) for bundle in ("/one", "/two", "/b")] == [one, two, None]
 
 
-def test_several_that_fit_are_an_error(folder, options):
-    names = sorted(kept(folder, root=root) for root in ("/one", "/two"))
+def test_several_that_fit_are_an_error(directory, options):
+    names = sorted(kept(directory, root=root) for root in ("/one", "/two"))
     with pytest.raises(HookError) as caught:
         find(options)
-    assert str(caught.value) == f"{folder}: several records fit: {', '.join(names)}"
+    assert str(caught.value) == f"{directory}: several records fit: {', '.join(names)}"
 
 
-def test_ids_that_look_like_names_of_records(folder, options):
+def test_ids_that_look_like_names_of_records(directory, options):
     """The id of one is the beginning of the other's file name."""
     id = record.name(ROOT, "redis")
-    names = [kept(folder, "redis"), kept(folder, id)]
+    names = [kept(directory, "redis"), kept(directory, id)]
     assert [find(options, "redis"), find(options, id)] == names
     assert find(options, "redis", ROOT) == names[0]
 
 
-def test_precreates_record_is_found_by_the_id_alone(folder, options):
-    book = opened(folder, record.setup_name("redis"))
+def test_precreates_record_is_found_by_the_id_alone(directory, options):
+    book = opened(directory, record.setup_name("redis"))
     book.save(DOCUMENT)
     release(book)
     assert find(options) is None
@@ -434,7 +434,7 @@ def test_precreates_record_is_found_by_the_id_alone(folder, options):
 
 
 @pytest.mark.parametrize("root", [ROOT, ""])
-def test_poststart_goes_by_the_mode_before_it_reads(folder, options, root):
+def test_poststart_goes_by_the_mode_before_it_reads(directory, options, root):
     """As the launcher does: then the two cannot disagree, and it waits for no lock."""
 
     def find_to_adopt():
@@ -443,37 +443,37 @@ def test_poststart_goes_by_the_mode_before_it_reads(folder, options, root):
             release(found)
         return found and found.name
 
-    name = kept(folder, outcome="moved")
-    path = f"{folder}/{name}.json"
+    name = kept(directory, outcome="moved")
+    path = f"{directory}/{name}.json"
     assert find_to_adopt() == name
-    kept(folder, outcome="adopted")
-    book = opened(folder, name)
+    kept(directory, outcome="adopted")
+    book = opened(directory, name)
     for data in (b"{}", b"{", b""):
         assert find_to_adopt() is None
-        write(folder, f"{name}.json", data)
+        write(directory, f"{name}.json", data)
     release(book)
     os.unlink(path)
     assert find_to_adopt() is None
-    os.rename(folder, f"{folder}-gone")
+    os.rename(directory, f"{directory}-gone")
     assert find_to_adopt() is find(options, root=root) is None
-    assert not os.path.exists(folder)
-    os.rename(f"{folder}-gone", folder)
+    assert not os.path.exists(directory)
+    os.rename(f"{directory}-gone", directory)
 
 
 @pytest.mark.parametrize("ending", [".new", ".lock"])
-def test_what_a_killed_hook_left_before_its_first_record(folder, options, ending):
-    write(folder, record.name(ROOT, "redis") + ending, b"")
+def test_what_a_killed_hook_left_before_its_first_record(directory, options, ending):
+    write(directory, record.name(ROOT, "redis") + ending, b"")
     assert find(options, root=ROOT) is None
-    assert os.listdir(folder) == []
+    assert os.listdir(directory) == []
 
 
 # Whether its container is gone
 
 
-def test_a_record_is_stale_once_its_process_is_gone(folder):
+def test_a_record_is_stale_once_its_process_is_gone(directory):
     from nri_hook import procfs
 
-    book = opened(folder)
+    book = opened(directory)
     me = os.getpid()
     names = {
         "alive": {"pid": me, "start": procfs.start_time(me)},
@@ -484,12 +484,12 @@ def test_a_record_is_stale_once_its_process_is_gone(folder):
     if child == 0:
         signal.pause()
     names["child"] = {"pid": child, "start": procfs.start_time(child)}
-    names["ended"] = dict(names["reused"], id="ended", runtime="crun", runtimeRoot=folder)
-    os.makedirs(f"{folder}/ended")
-    write(f"{folder}/ended", "status", b"{}")
+    names["ended"] = dict(names["reused"], id="ended", runtime="crun", runtimeRoot=directory)
+    os.makedirs(f"{directory}/ended")
+    write(f"{directory}/ended", "status", b"{}")
     for name, document in names.items():
-        write(folder, f"{name}.json", {"id": name, "runtime": "", "runtimeRoot": "", **document})
-    write(folder, "spoiled.json", b"{")
+        write(directory, f"{name}.json", {"id": name, "runtime": "", "runtimeRoot": "", **document})
+    write(directory, "spoiled.json", b"{")
     assert not book.is_stale("alive")
     assert book.is_stale("reused")
     assert not book.is_stale("none yet")

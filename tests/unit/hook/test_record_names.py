@@ -20,21 +20,21 @@ def test_a_name_says_the_id_and_depends_on_the_root():
     assert record.name("/a", "b")[-8:] != record.name("/a\0b", "")[-8:]
 
 
-def test_a_long_id_makes_a_name_that_a_filesystem_takes(options, folder):
+def test_a_long_id_makes_a_name_that_a_filesystem_takes(options, directory):
     ids = ["x" * 1024, "x" * 1023 + "y"]
     assert record.name(ROOT, ids[0]) != record.name(ROOT, ids[1])
-    names = [kept(folder, id) for id in ids]
+    names = [kept(directory, id) for id in ids]
     assert [find(options, id) for id in ids] == names
     assert [find(options, id, ROOT) for id in ids] == names
     for name in (*names, record.setup_name(ids[0])):
-        write(folder, name + container_log.CUT, b"")
+        write(directory, name + container_log.CUT, b"")
 
 
 # Two ids of one beginning for which CRC-32, with runc's root before them, is the same.
 TWINS = ["x" * 200 + ending for ending in ("008ddf9", "2008894")]
 
 
-def test_two_long_ids_never_have_one_name(options, folder):
+def test_two_long_ids_never_have_one_name(options, directory):
     """Neither would be found where the other is: one's create would end the other."""
     former = {former_name(id) for id in TWINS}
     assert len(former) == 1
@@ -50,34 +50,34 @@ def former_name(id, root=ROOT):
 
 
 @pytest.mark.parametrize("id", ["redis", "y" * 200, TWINS[0]], ids=len)
-def test_a_record_of_0_1_0_is_found_for_its_end(options, folder, id):
+def test_a_record_of_0_1_0_is_found_for_its_end(options, directory, id):
     document = {"id": id, "runtimeRoot": ROOT, "bundle": "/b", "pid": 0, "start": 0}
-    write(folder, f"{former_name(id)}.json", document)
+    write(directory, f"{former_name(id)}.json", document)
     assert find(options, id) == find(options, id, ROOT) == former_name(id)
-    write(folder, f"{id[:200]}-setup.json", document)
+    write(directory, f"{id[:200]}-setup.json", document)
     book = record.find_setup(options, id, soon())
     assert book.document == document
     book.remove()
     release(book)
     # One of this version goes before: the other is of a container before, and gc's.
-    name = kept(folder, id)
+    name = kept(directory, id)
     assert find(options, id, ROOT) == name == record.name(ROOT, id)
 
 
-def test_a_record_of_0_1_0_of_another_container_is_not_taken(options, folder):
+def test_a_record_of_0_1_0_of_another_container_is_not_taken(options, directory):
     document = {"id": TWINS[0], "runtimeRoot": ROOT, "bundle": "/b", "pid": 0, "start": 0}
-    write(folder, f"{former_name(TWINS[1])}.json", document)
-    write(folder, f"{TWINS[1][:200]}-setup.json", document)
+    write(directory, f"{former_name(TWINS[1])}.json", document)
+    write(directory, f"{TWINS[1][:200]}-setup.json", document)
     assert find(options, TWINS[1]) is find(options, TWINS[1], ROOT) is None
     assert record.find_setup(options, TWINS[1], soon()) is None
     assert find(options, TWINS[0], ROOT) == former_name(TWINS[0])
 
 
-def test_the_record_of_another_container_under_our_name(options, folder):
+def test_the_record_of_another_container_under_our_name(options, directory):
     """By whatever accident: it is not ended, not written over, and told of."""
     name = record.name(ROOT, "redis")
-    path = write(folder, f"{name}.json", dict(DOCUMENT, id="other", runtimeRoot=ROOT))
-    write(folder, f"{record.setup_name('redis')}.json", dict(DOCUMENT, id="other"))
+    path = write(directory, f"{name}.json", dict(DOCUMENT, id="other", runtimeRoot=ROOT))
+    write(directory, f"{record.setup_name('redis')}.json", dict(DOCUMENT, id="other"))
     said = f"^{re.escape(path)}: is the record of container 'other', expected redis$"
     with pytest.raises(HookError, match=said):
         find(options, root=ROOT)
@@ -86,13 +86,13 @@ def test_the_record_of_another_container_under_our_name(options, folder):
     with pytest.raises(HookError, match="is the record of container 'other', expected redis"):
         record.find_setup(options, "redis", soon())
     assert find(options) is None
-    release(opened(folder, name, 0))  # nobody holds it
+    release(opened(directory, name, 0))  # nobody holds it
     assert record.read(path)["id"] == "other"
 
 
-def test_a_root_that_is_no_text(folder, options):
+def test_a_root_that_is_no_text(directory, options):
     root = os.fsdecode(b"/r\xff")
-    name = kept(folder, root=root)
+    name = kept(directory, root=root)
     assert find(options, root=root) == name
 
 

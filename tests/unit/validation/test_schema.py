@@ -382,9 +382,9 @@ RIGHT: list[tuple[str, object]] = [
 ]
 
 
-def samples(folder: Path) -> list[Path]:
+def samples(directory: Path) -> list[Path]:
     """What runtimes and engines sent or read; a record beside them is not of these."""
-    return sorted(path for path in folder.glob("*.json") if "-record-" not in path.name)
+    return sorted(path for path in directory.glob("*.json") if "-record-" not in path.name)
 
 
 def kind(sample: Path) -> str:
@@ -500,7 +500,7 @@ def test_kept_samples_validate(sample: Path) -> None:
 
 def test_all_samples_validate() -> None:
     if not SAMPLES.is_dir():
-        pytest.skip("the folder of all samples, ../shared/samples, is not on this machine")
+        pytest.skip("the directory of all samples, ../shared/samples, is not on this machine")
     lines = [
         (sample.name, schema.explain(kind(sample), json.loads(sample.read_bytes())))
         for sample in samples(SAMPLES)

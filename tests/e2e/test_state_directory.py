@@ -1,4 +1,4 @@
-"""The folder of the records: where it is, whose, and what is done without one."""
+"""The directory of the records: where it is, whose, and what is done without one."""
 
 import fcntl
 import os
@@ -21,11 +21,11 @@ USER = 23456
 
 
 def test_it_is_made(scene):
-    path = f"{scene.folder}/a/b"
+    path = f"{scene.directory}/a/b"
     umask = os.umask(0o077)
     try:
-        assert record.folder(Options(state_dir=path)) == path
-        assert record.folder(Options(state_dir=path)) == path
+        assert record.directory(Options(state_dir=path)) == path
+        assert record.directory(Options(state_dir=path)) == path
     finally:
         os.umask(umask)
     for place in (path, os.path.dirname(path)):
@@ -33,63 +33,67 @@ def test_it_is_made(scene):
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777, 0o720, 0o755, 0o711])
-def test_one_that_is_open_to_others(folder, options, mode):
-    os.chmod(folder, mode)
+def test_one_that_is_open_to_others(directory, options, mode):
+    os.chmod(directory, mode)
     with pytest.raises(HookError) as caught:
-        record.folder(options)
+        record.directory(options)
     said = f"belongs to uid 0, mode {mode:04o}, expected 0700 of our own"
-    assert str(caught.value) == f"{folder}: no state folder: {said}"
+    assert str(caught.value) == f"{directory}: no state directory: {said}"
 
 
-def test_nobody_else_holds_a_move_up(folder, options, scene):
-    """A folder that anybody may open is one that anybody may lock, for as long as they like."""
-    os.chmod(scene.folder, 0o755)
-    os.chmod(folder, 0o755)
-    holder = os.open(folder, os.O_RDONLY)
+def test_nobody_else_holds_a_move_up(directory, options, scene):
+    """A directory that anybody may open is one that anybody may lock, for as long as they like."""
+    os.chmod(scene.directory, 0o755)
+    os.chmod(directory, 0o755)
+    holder = os.open(directory, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     hierarchy = hierarchies.mounted(hierarchies.membership(os.getpid()))[cgroups.V2]
     cgroup = f"{scene.cgroup}/x"
     begin = time.monotonic()
-    with pytest.raises(HookError, match=f"{folder}: is open to others, expected a folder of our"):
-        directories.make(hierarchy, cgroup, "claim", [], folder)
-    # The mark of a cgroup may name a folder that has been another's since.
+    with pytest.raises(
+        HookError, match=f"{directory}: is open to others, expected a directory of our"
+    ):
+        directories.make(hierarchy, cgroup, "claim", [], directory)
+    # The mark of a cgroup may name a directory that has been another's since.
     (path,) = scene.parent(cgroup, [cgroups.V2])
-    directories.mark(path, "claim", folder)
-    directories.remove_empty(path, lambda path: path.startswith(hierarchy.folder(scene.cgroup)))
+    directories.mark(path, "claim", directory)
+    directories.remove_empty(path, lambda path: path.startswith(hierarchy.directory(scene.cgroup)))
     assert time.monotonic() - begin < directories.MARKING
     assert not os.path.exists(path)
     os.close(holder)
 
 
-def test_one_of_another_owner(folder, options):
-    os.chown(folder, STRANGER, STRANGER)
-    with pytest.raises(HookError, match="no state folder: belongs to uid 12345, mode 0700"):
-        record.folder(options)
+def test_one_of_another_owner(directory, options):
+    os.chown(directory, STRANGER, STRANGER)
+    with pytest.raises(HookError, match="no state directory: belongs to uid 12345, mode 0700"):
+        record.directory(options)
 
 
-def test_no_folder_at_all(scene):
-    path = write(scene.folder, "file", b"")
+def test_no_directory_at_all(scene):
+    path = write(scene.directory, "file", b"")
     for place in (path, f"{path}/below"):
-        with pytest.raises(HookError, match=f"^{place}: no state folder: "):
-            record.folder(Options(state_dir=place))
+        with pytest.raises(HookError, match=f"^{place}: no state directory: "):
+            record.directory(Options(state_dir=place))
 
 
-def test_without_a_folder_the_chain_runs_and_nothing_moves(folder, options):
+def test_without_a_directory_the_chain_runs_and_nothing_moves(directory, options):
     notes = []
-    os.chown(folder, STRANGER, STRANGER)
+    os.chown(directory, STRANGER, STRANGER)
     book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
     (note,) = notes
-    assert note.startswith(f"no record is kept: {folder}: no state folder: belongs to uid 12345")
+    assert note.startswith(
+        f"no record is kept: {directory}: no state directory: belongs to uid 12345"
+    )
     book.save(DOCUMENT)
     assert (book.name, book.document) == ("", {})
     assert not book.is_stale("redis-00000000")
-    with pytest.raises(Left, match="there is no record of it: .*no state folder"):
+    with pytest.raises(Left, match="there is no record of it: .*no state directory"):
         book.check_kept()
     book.remove()
-    assert os.listdir(folder) == []
+    assert os.listdir(directory) == []
 
 
-def test_with_a_folder_the_record_is_kept(options, folder):
+def test_with_a_directory_the_record_is_kept(options, directory):
     notes = []
     book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
     book.check_kept()
@@ -113,36 +117,38 @@ def runtime_dir():
         os.rmdir("/run/user")
 
 
-def state_folder():
-    path = record.folder(Options())
+def state_directory():
+    path = record.directory(Options())
     status = os.stat(path)
     return path, status.st_uid, stat.S_IMODE(status.st_mode)
 
 
 def test_root_keeps_them_in_run(scene):
     assert not os.path.lexists(Options().state_dir), "in use on this machine"
-    assert state_folder() == ("/run/nri-hook", 0, 0o700)
+    assert state_directory() == ("/run/nri-hook", 0, 0o700)
     os.rmdir("/run/nri-hook")
 
 
 def test_another_user_keeps_them_in_his_own(runtime_dir):
-    assert as_user(USER, state_folder) == (f"{runtime_dir}/nri-hook", USER, 0o700)
+    assert as_user(USER, state_directory) == (f"{runtime_dir}/nri-hook", USER, 0o700)
 
 
 def test_root_of_a_user_namespace_keeps_them_in_the_users_own(runtime_dir):
-    assert in_user_namespace(USER, state_folder) == (f"{runtime_dir}/nri-hook", 0, 0o700)
+    assert in_user_namespace(USER, state_directory) == (f"{runtime_dir}/nri-hook", 0, 0o700)
     assert os.stat(f"{runtime_dir}/nri-hook").st_uid == USER
 
 
-def test_a_folder_that_was_given_is_taken_in_a_user_namespace_too(scene):
-    path = f"{scene.folder}/state"
+def test_a_directory_that_was_given_is_taken_in_a_user_namespace_too(scene):
+    path = f"{scene.directory}/state"
     os.mkdir(path, 0o700)
     os.chown(path, USER, USER)
     options = Options(state_dir=path)
-    assert in_user_namespace(USER, lambda: record.folder(options)) == path
+    assert in_user_namespace(USER, lambda: record.directory(options)) == path
 
 
 def test_a_user_without_a_runtime_dir_has_none():
     for enter in (as_user, in_user_namespace):
-        with pytest.raises(HookError, match=f"^/run/user/{USER}/nri-hook: no state folder: Perm"):
-            enter(USER, state_folder)
+        with pytest.raises(
+            HookError, match=f"^/run/user/{USER}/nri-hook: no state directory: Perm"
+        ):
+            enter(USER, state_directory)

@@ -1,4 +1,4 @@
-"""The folders of hook files that each engine reads, and every file in them.
+"""The directories of hook files that each engine reads, and every file in them.
 
 Everybody's files, since one that an engine refuses stops all containers.
 """
@@ -21,11 +21,11 @@ CHECK = "hook files"
 
 
 class Engine(NamedTuple):
-    """name: as its users write it. folders: what it reads, in its order. stages: all it knows.
+    """name: as its users write it. directories: what it reads, in its order. stages: all it knows.
     table: that of its configuration with hooks_dir. suffers: what one bad file does."""
 
     name: str
-    folders: list[str]
+    directories: list[str]
     stages: Sequence[str]
     table: str
     suffers: str
@@ -34,7 +34,7 @@ class Engine(NamedTuple):
 def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
     """The engines of this machine, and what is wrong with the configuration of one.
 
-    more: folders that podman is given on its command line.
+    more: directories that podman is given on its command line.
     """
     found, wrong = [], []
     for name in ("podman", "CRI-O"):
@@ -42,13 +42,13 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
             if name == "podman" and shutil.which("podman"):
                 # One that does not say its version is taken for a new one.
                 major = int(programs.podman_version().partition(".")[0] or 5)
-                folders = more or engines.podman_folders(os.geteuid() == 0, major)
+                directories = more or engines.podman_directories(os.geteuid() == 0, major)
                 stages = [*ocihooks.STAGES, *ocihooks.EXTENSIONS]
                 suffers = "podman starts no container"
-                found.append(Engine(name, folders, stages, "[engine]", suffers))
+                found.append(Engine(name, directories, stages, "[engine]", suffers))
             if name == "CRI-O" and engines.has_crio():
-                folders, suffers = engines.crio_folders(), "CRI-O does not start"
-                found.append(Engine(name, folders, ocihooks.STAGES, "[crio.runtime]", suffers))
+                directories, suffers = engines.crio_directories(), "CRI-O does not start"
+                found.append(Engine(name, directories, ocihooks.STAGES, "[crio.runtime]", suffers))
         except engines.Unclear as error:
             mend = f"correct {shlex.quote(error.path)}"
             wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
@@ -61,7 +61,7 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
     return found, wrong
 
 
-class Folders:
+class Directories:
     """What all these engines read. calls: engine -> what of it calls us, once check() has run."""
 
     def __init__(self, engines: list[Engine]) -> None:
@@ -70,25 +70,25 @@ class Folders:
         self._judged: dict[tuple[str, bool], ocihooks.Judgement] = {}
 
     def check(self) -> Iterator[Finding]:
-        """Each folder, each file in it."""
+        """Each directory, each file in it."""
         for engine in self.engines:
             yield from self._engine(engine)
 
     def _engine(self, engine: Engine) -> Iterator[Finding]:
         ours: dict[str, Call] = {}
-        for folder in engine.folders:
+        for directory in engine.directories:
             try:
-                names = ocihooks.names(folder)
+                names = ocihooks.names(directory)
             except HookError as error:
-                mend = f"ls -ld {shlex.quote(folder)}"
+                mend = f"ls -ld {shlex.quote(directory)}"
                 yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", mend)
                 continue
             count = "no file" if not names else f"{len(names)} file" + "s" * (len(names) > 1)
-            there = count if os.path.isdir(folder) else "not there"
-            yield Finding(OK, CHECK, f"{engine.name} reads {folder}: {there}")
+            there = count if os.path.isdir(directory) else "not there"
+            yield Finding(OK, CHECK, f"{engine.name} reads {directory}: {there}")
             for name in names:
-                path = os.path.join(folder, name)
-                ours.pop(name, None)  # a file of a later folder takes its place
+                path = os.path.join(directory, name)
+                ours.pop(name, None)  # a file of a later directory takes its place
                 yield from self._file(path, engine)
                 call = self._call(path, engine)
                 if call and not self._judge(path, engine).faults:
@@ -138,21 +138,24 @@ class Folders:
 
 
 def unread(engines_here: list[Engine]) -> Iterator[Finding]:
-    """Hook files of ours in a folder that no engine reads."""
-    read = {os.path.realpath(folder) for engine in engines_here for folder in engine.folders}
-    for folder in (*engines.FOLDERS, engines.CRIO_DIR):
-        if os.path.realpath(folder) in read or not engines_here:
+    """Hook files of ours in a directory that no engine reads."""
+    read = {
+        os.path.realpath(directory) for engine in engines_here for directory in engine.directories
+    }
+    for directory in (*engines.DIRECTORIES, engines.CRIO_DIR):
+        if os.path.realpath(directory) in read or not engines_here:
             continue
-        names = [n for n in ocihooks.names(folder) if n.startswith(hookfile.PREFIX)]
+        names = [n for n in ocihooks.names(directory) if n.startswith(hookfile.PREFIX)]
         if names:
             expected = [
-                f"{engines.line([*engine.folders, folder])} under {engine.table} of {engine.name}"
+                f"{engines.line([*engine.directories, directory])}"
+                f" under {engine.table} of {engine.name}"
                 for engine in engines_here
-                if folder != engines.PODMAN_DIR or engine.name == "podman"
+                if directory != engines.PODMAN_DIR or engine.name == "podman"
             ]
             yield Finding(
                 FAIL,
                 CHECK,
-                f"{folder}: hook files of nri-hook where no engine reads them: {', '.join(names)}",
-                "; or ".join(expected) or f"rm {shlex.quote(folder)}/{hookfile.PREFIX}*",
+                f"{directory}: hook files of nri-hook, but no engine reads it: {', '.join(names)}",
+                "; or ".join(expected) or f"rm {shlex.quote(directory)}/{hookfile.PREFIX}*",
             )
