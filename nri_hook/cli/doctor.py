@@ -35,7 +35,7 @@ from nri_hook.registration import hookfile
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
 
-MEND = "; mend: "
+FIX = "; fix: "
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 
@@ -43,10 +43,10 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "doctor",
-        help="look for what is wrong, and say how to mend it",
+        help="look for what is wrong, and say how to fix it",
         description="Looks at runtimes, engines, cgroups, every hook file that an engine reads, "
         "launcher, configuration, plugins, timeouts, labels and records, and changes nothing. "
-        "Each is ok, warn or fail, the last two with the mend: a command or a line to write. It "
+        "Each is ok, warn or fail, the last two with the fix: a command or a line to write. It "
         "looks where our hook files say that the hook looks; flags given here go before. Exit "
         "status 0 where nothing fails, else 1.",
         allow_abbrev=False,
@@ -84,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         for finding in findings:
             # Nobody's name of a file may pass for the command to be typed.
-            what = finding.what.replace(MEND, MEND.replace(" ", "\\x20"))
-            mend = MEND + finding.mend if finding.mend else ""
-            print(printable(f"{finding.level:4} {finding.check}: {what}{mend}"))
+            what = finding.what.replace(FIX, FIX.replace(" ", "\\x20"))
+            fix = FIX + finding.fix if finding.fix else ""
+            print(printable(f"{finding.level:4} {finding.check}: {what}{fix}"))
         print(_sum(findings))
     return 1 if any(finding.level == FAIL for finding in findings) else 0
 
@@ -166,8 +166,8 @@ def _nobody(directories: Directories) -> Finding:
         for engine in directories.engines
     )
     what = f"no hook file that calls nri-hook ({read or 'there is no podman and no CRI-O'})"
-    mend = "nri-hook install, or for one bundle nri-hook doctor --bundle DIR"
-    return Finding(FAIL, calls.CHECK, what, mend)
+    fix = "nri-hook install, or for one bundle nri-hook doctor --bundle DIR"
+    return Finding(FAIL, calls.CHECK, what, fix)
 
 
 def _of_bundle(directory: str) -> tuple[dict[str, list[Call]], list[Finding]]:
@@ -175,7 +175,7 @@ def _of_bundle(directory: str) -> tuple[dict[str, list[Call]], list[Finding]]:
     that file."""
     path = os.path.join(directory, "config.json")
     unsafe = owners.judge(path)
-    wrong = [Finding(FAIL, calls.CHECK, unsafe.what, unsafe.mend)] if unsafe else []
+    wrong = [Finding(FAIL, calls.CHECK, unsafe.what, unsafe.fix)] if unsafe else []
     try:
         found = atomicfile.read(path)
         if found is None:
@@ -198,7 +198,7 @@ def _sum(findings: list[Finding]) -> str:
 
 
 def _show(findings: list[Finding]) -> None:
-    """For a terminal: in its width, the mend below the cause."""
+    """For a terminal: in its width, the fix below the cause."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -208,8 +208,8 @@ def _show(findings: list[Finding]) -> None:
         table.add_column(overflow="fold")
     for finding in findings:
         text = Text(printable(finding.what))
-        if finding.mend:
-            text.append("\nmend: " + printable(finding.mend), "bold")
+        if finding.fix:
+            text.append("\nfix: " + printable(finding.fix), "bold")
         table.add_row(Text(finding.level, STYLES[finding.level]), finding.check, text)
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)

@@ -224,7 +224,7 @@ def refuse_bad(directory: str, callers: list[File]) -> None:
     for path, judgement in judged.items():
         if judgement.faults:
             raise HookError(
-                f"stops {engine}: {judgement.faults[0]}; nothing installed until it is mended",
+                f"stops {engine}: {judgement.faults[0]}; nothing installed until it is fixed",
                 path=path,
             )
 

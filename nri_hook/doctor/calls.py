@@ -81,22 +81,22 @@ def command(calls: list[Call], bundle: str = "") -> str:
     return shlex.join(words + (readable[0] if known else []))
 
 
-def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:
+def check(caller: str, calls: list[Call], fix: str) -> Iterator[Finding]:
     """Whether these hooks of one caller (an engine or a bundle) are a whole.
 
-    mend: the command that makes them anew.
+    fix: the command that makes them anew.
     """
     for call in calls:
-        yield from _one(call, mend)
+        yield from _one(call, fix)
     stages = [stage for call in calls for stage in call.stages]
     for stage in hookfile.STAGES:
         if stage not in stages:
-            yield Finding(FAIL, CHECK, f"{caller} does not call nri-hook for {stage}", mend)
+            yield Finding(FAIL, CHECK, f"{caller} does not call nri-hook for {stage}", fix)
     for stage in sorted(set(stages)):
         places = [call.where for call in calls if stage in call.stages]
         if len(places) > 1:
             where = " and ".join(places)
-            yield Finding(FAIL, CHECK, f"{caller} calls it twice for {stage}: {where}", mend)
+            yield Finding(FAIL, CHECK, f"{caller} calls it twice for {stage}: {where}", fix)
     for what, values in (
         ("flags", {tuple(call.words) for call in calls}),
         ("launchers", {call.launcher for call in calls}),
@@ -108,13 +108,13 @@ def check(caller: str, calls: list[Call], mend: str) -> Iterator[Finding]:
                 CHECK,
                 f"{caller}: the stages have different {what}, so poststop does not undo what "
                 "createRuntime did",
-                mend,
+                fix,
             )
     if set(hookfile.STAGES) <= set(stages):
         yield Finding(OK, CHECK, f"{caller} calls nri-hook for {', '.join(stages)}")
 
 
-def _one(call: Call, mend: str) -> Iterator[Finding]:
+def _one(call: Call, fix: str) -> Iterator[Finding]:
     args = call.hook.get("args") or []
     stage = args[1] if len(args) > 1 else ""
     if call.stages != [stage]:
@@ -123,14 +123,14 @@ def _one(call: Call, mend: str) -> Iterator[Finding]:
             FAIL,
             CHECK,
             f"{call.where}: registered for {said}, and called as {stage or 'none'}",
-            mend,
+            fix,
         )
     try:
         call.options()
     except UsageError as error:
-        yield Finding(FAIL, CHECK, f"{call.where}: its flags: {error}", mend)
+        yield Finding(FAIL, CHECK, f"{call.where}: its flags: {error}", fix)
     if not os.path.isabs(call.launcher):
-        yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is no absolute path", mend)
+        yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is no absolute path", fix)
     env = call.hook.get("env")
     if not isinstance(env, list) or not any(str(word).startswith("PATH=") for word in env):
-        yield Finding(WARN, CHECK, f"{call.where}: its env has no PATH", mend)
+        yield Finding(WARN, CHECK, f"{call.where}: its env has no PATH", fix)

@@ -17,7 +17,7 @@ from nri_hook.validation import documents
 
 # CRI-O gives a create so long, hooks and all (cri-o, pkg/config, the default).
 CRIO_SECONDS = 240
-# Seconds that a mend gives beyond what is the least.
+# Seconds that a fix gives beyond what is the least.
 MORE = 5
 
 
@@ -62,8 +62,8 @@ class Chain:
         try:
             self.entries = host_config.load(directory)
         except HookError as error:
-            mend = f"nri-hook validate {shlex.quote(error.path)}"
-            yield Finding(FAIL, "configuration", str(error), mend)
+            fix = f"nri-hook validate {shlex.quote(error.path)}"
+            yield Finding(FAIL, "configuration", str(error), fix)
             return
         for path in paths:
             yield Finding(OK, "configuration", path)
@@ -77,25 +77,25 @@ class Chain:
                     f'plugin {entry.type}: "onLeft": "fail" with "onError": "ignore": '
                     "if the plugin fails, the container starts where it is"
                 )
-                mend = f'"onError": "fail" for {entry.type} in {self.options.conf_dir}'
-                yield Finding(WARN, "configuration", what, mend)
+                fix = f'"onError": "fail" for {entry.type} in {self.options.conf_dir}'
+                yield Finding(WARN, "configuration", what, fix)
 
     def _plugin(self, type: str) -> Finding:
         try:
             found = plugin.find(type, self.directories)
         except HookError as error:
-            return Finding(FAIL, "plugin", str(error), self._mend(type, error.path))
+            return Finding(FAIL, "plugin", str(error), self._fix(type, error.path))
         self.files.append(found.path)
         kind = "hosted Python" if found.hosted else "executable"
         return Finding(OK, "plugin", f"{type}: {found.path}, {kind}")
 
-    def _mend(self, type: str, path: str) -> str:
+    def _fix(self, type: str, path: str) -> str:
         if not path:
             first = shlex.quote(os.path.join(self.directories[0], type))
             entry = f'take {{"type": "{type}"}} out of {self.options.conf_dir}'
             return f"install -m 0755 FILE {first}, or {entry}"
         if owners.judge(path):
-            return owners.mend(path)
+            return owners.fix(path)
         if os.path.isfile(path):
             return f"chmod 0755 {shlex.quote(path)}"
         return f"rm {shlex.quote(path)}, and put an executable in its place"
@@ -161,8 +161,8 @@ def below_crio(calls: list[Call], install: str) -> Iterator[Finding]:
         given = call.hook.get("timeout") or 0
         if given >= CRIO_SECONDS:
             what = f"{call.where}: the hook has {given} s, and CRI-O gives up after {CRIO_SECONDS}"
-            mend = f"{install} --timeout {CRIO_SECONDS - options.MARGIN - MORE}"
-            yield Finding(FAIL, "timeouts", what, mend)
+            fix = f"{install} --timeout {CRIO_SECONDS - options.MARGIN - MORE}"
+            yield Finding(FAIL, "timeouts", what, fix)
 
 
 def _file(path: str, directories: list[str]) -> Iterator[Finding]:
@@ -170,19 +170,19 @@ def _file(path: str, directories: list[str]) -> Iterator[Finding]:
     is not looked into: it may have any number of errors."""
     unsafe = owners.judge(path)
     if unsafe:
-        yield Finding(FAIL, "configuration", unsafe.what, unsafe.mend)
+        yield Finding(FAIL, "configuration", unsafe.what, unsafe.fix)
         return
-    mend = f"mend it, then nri-hook validate {shlex.quote(path)}"
+    fix = f"fix it, then nri-hook validate {shlex.quote(path)}"
     try:
         data = atomicfile.load(path, host_config.MAX_SIZE)
         if data is None:
             return  # it has gone meanwhile
         checked = documents.check(path, data, documents.CONFIGURATION, directories)
     except HookError as error:
-        yield Finding(FAIL, "configuration", str(error), mend)
+        yield Finding(FAIL, "configuration", str(error), fix)
         return
     for fault in checked.faults:
-        yield Finding(FAIL, "configuration", f"{path}: {fault}", mend)
+        yield Finding(FAIL, "configuration", f"{path}: {fault}", fix)
     for note in checked.odd_keys:
         respell = f"spell the key as it should be, or remove it, in {shlex.quote(path)}"
         yield Finding(WARN, "configuration", f"{path}: {note}", respell)

@@ -11,13 +11,13 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 
 class Finding(NamedTuple):
-    """level: OK, WARN or FAIL. check: the thing in a word or two. what: a fact, or a cause. mend: a
+    """level: OK, WARN or FAIL. check: the thing in a word or two. what: a fact, or a cause. fix: a
     command or a line to write, "" where nothing has to be done."""
 
     level: str
     check: str
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def removal(path: str) -> str:

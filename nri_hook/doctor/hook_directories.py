@@ -50,11 +50,11 @@ def here(more: list[str]) -> tuple[list[Engine], list[Finding]]:
                 directories, suffers = engines.crio_directories(), "CRI-O does not start"
                 found.append(Engine(name, directories, ocihooks.STAGES, "[crio.runtime]", suffers))
         except engines.Unclear as error:
-            mend = f"correct {shlex.quote(error.path)}"
-            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
+            fix = f"correct {shlex.quote(error.path)}"
+            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", fix))
         except HookError as error:
-            mend = f"ls -lL {shlex.quote(error.path)}"
-            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", mend))
+            fix = f"ls -lL {shlex.quote(error.path)}"
+            wrong.append(Finding(FAIL, CHECK, f"{name}: {error}", fix))
         except OSError as error:
             what = f"{name}: {error.filename}: {error.strerror}"
             wrong.append(Finding(FAIL, CHECK, what, "run this command as root, with root's HOME"))
@@ -80,8 +80,8 @@ class Directories:
             try:
                 names = ocihooks.names(directory)
             except HookError as error:
-                mend = f"ls -ld {shlex.quote(directory)}"
-                yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", mend)
+                fix = f"ls -ld {shlex.quote(directory)}"
+                yield Finding(FAIL, CHECK, f"{error}: {engine.suffers}", fix)
                 continue
             count = "no file" if not names else f"{len(names)} file" + "s" * (len(names) > 1)
             there = count if os.path.isdir(directory) else "not there"
@@ -103,16 +103,16 @@ class Directories:
             return
         call = self._call(path, engine)
         quoted, aside = shlex.quote(path), shlex.quote(path + ".off")
-        mend = calls.command([call]) if call else f"mend it, or mv {quoted} {aside}"
+        fix = calls.command([call]) if call else f"fix it, or mv {quoted} {aside}"
         for fault in judgement.faults:
-            yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", mend)
+            yield Finding(FAIL, CHECK, f"{path}: {fault}; {engine.suffers}", fix)
         for doubt in judgement.doubts:
-            yield Finding(FAIL if call else WARN, CHECK, f"{path}: {doubt}", mend)
+            yield Finding(FAIL if call else WARN, CHECK, f"{path}: {doubt}", fix)
         for note in judgement.notes:
-            yield Finding(WARN, CHECK, f"{path}: {note}", mend)
+            yield Finding(WARN, CHECK, f"{path}: {note}", fix)
         unsafe = owners.judge(path)
         if unsafe:
-            yield Finding(FAIL, CHECK, unsafe.what, unsafe.mend)
+            yield Finding(FAIL, CHECK, unsafe.what, unsafe.fix)
 
     def _call(self, path: str, engine: Engine) -> Call | None:
         try:

@@ -26,8 +26,8 @@ def check(paths: list[str], mount: str = MOUNT) -> Iterator[Finding]:
             wrong += 1
             what = f"{path}: label {label or 'none'}, expected one of a type such as bin_t"
             quoted = shlex.quote(path)
-            mend = f"semanage fcontext -a -t bin_t {quoted} && restorecon -v {quoted}"
-            yield Finding(WARN, "SELinux", what, mend)
+            fix = f"semanage fcontext -a -t bin_t {quoted} && restorecon -v {quoted}"
+            yield Finding(WARN, "SELinux", what, fix)
     if not wrong:
         yield Finding(OK, "SELinux", "enabled, and the labels of launcher and plugins fit")
 

@@ -44,8 +44,8 @@ class Launcher:
             yield Finding(FAIL, CHECK, what, self.install)
             return
         if not os.stat(self.path).st_mode & 0o111:
-            mend = f"chmod 0755 {shlex.quote(self.path)}"
-            yield Finding(FAIL, CHECK, f"{self.path}: is not executable", mend)
+            fix = f"chmod 0755 {shlex.quote(self.path)}"
+            yield Finding(FAIL, CHECK, f"{self.path}: is not executable", fix)
         if os.statvfs(self.path).f_flag & os.ST_NOEXEC:
             what = f"{self.path}: lies where nothing can be executed (mounted noexec)"
             yield Finding(FAIL, CHECK, what, "nri-hook install --launcher PATH, elsewhere")
@@ -92,4 +92,4 @@ class Launcher:
 def _finding(unsafe: owners.Unsafe, consequence: str) -> Finding:
     """As install has it: what others may write is refused, another owner warned about."""
     level = FAIL if unsafe.open else WARN
-    return Finding(level, CHECK, f"{unsafe.what}, so {consequence}", unsafe.mend)
+    return Finding(level, CHECK, f"{unsafe.what}, so {consequence}", unsafe.fix)

@@ -14,11 +14,11 @@ from nri_hook.errors import HookError
 
 
 class Unsafe(NamedTuple):
-    """what: the cause. mend: what to do. open: whether anybody may write it, or only an owner who
+    """what: the cause. fix: what to do. open: whether anybody may write it, or only an owner who
     is not root."""
 
     what: str
-    mend: str
+    fix: str
     open: bool
 
 
@@ -69,7 +69,7 @@ def _check_importable(top: trust.Directory) -> None:
                 waiting.append(trust.Directory(path) if is_link else directory.inner(name))
 
 
-def mend(path: str) -> str:
+def fix(path: str) -> str:
     """How to take the file, and the directories above it, out of the hands of others.
 
     Its content stays untrusted until somebody has looked at it: a chown alone would make of a
@@ -84,7 +84,7 @@ def mend(path: str) -> str:
 
 def _unsafe(error: HookError) -> Unsafe:
     open = any(_is_open(place, error.path) for place in _places(error.path))
-    return Unsafe(str(error), mend(error.path), open)
+    return Unsafe(str(error), fix(error.path), open)
 
 
 def _commands(place: str, path: str) -> list[str]:

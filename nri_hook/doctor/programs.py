@@ -69,14 +69,14 @@ def _not_run(check: str, name: str) -> Finding | None:
     unsafe = _judge(name)
     if unsafe is None:
         return None
-    return Finding(FAIL, check, f"{unsafe.what}, so it is not run", unsafe.mend)
+    return Finding(FAIL, check, f"{unsafe.what}, so it is not run", unsafe.fix)
 
 
 def _podman(podman: str) -> Finding:
     if podman_version():
         return Finding(OK, "engine", f"podman {podman_version()} at {podman}")
     what = f"{podman} does not even say its version"
-    return Finding(FAIL, "engine", what, "podman --version, and mend what it complains about")
+    return Finding(FAIL, "engine", what, "podman --version, and fix what it complains about")
 
 
 def _runtime(name: str) -> Finding:

@@ -29,9 +29,9 @@ WORDS = {
 def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> Iterator[Finding]:
     """The directory, then its records. what_to_do: gc's, of a record and its path."""
     directory = record.place(chosen)
-    mend = _unusable(directory)
-    if mend:
-        yield Finding(FAIL, "records", f"{mend[0]}, so no container is moved", mend[1])
+    fix = _unusable(directory)
+    if fix:
+        yield Finding(FAIL, "records", f"{fix[0]}, so no container is moved", fix[1])
         return
     if not os.path.isdir(directory):
         yield Finding(OK, "records", f"{directory}: not there yet")
@@ -40,7 +40,7 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
         trust.Directory(directory)
         names = record.names(directory)
     except HookError as error:
-        yield Finding(FAIL, "records", str(error), owners.mend(directory))
+        yield Finding(FAIL, "records", str(error), owners.fix(directory))
         return
     except OSError as error:
         yield Finding(FAIL, "records", f"{directory}: {error.strerror}", "run this command as root")
@@ -113,7 +113,7 @@ def _is_locked(path: str) -> bool:
 
 
 def _unusable(directory: str) -> tuple[str, str] | None:
-    """(why no record can be kept there, the mend), None where one can."""
+    """(why no record can be kept there, the fix), None where one can."""
     quoted = shlex.quote(directory)
     if not os.path.lexists(directory):
         above = os.path.dirname(directory)

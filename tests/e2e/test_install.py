@@ -306,7 +306,7 @@ def test_a_directory_with_a_file_that_stops_the_engine(
         before = tree(tmp_path)
         line = one_line(nri_hook("install", *places))
         assert line.startswith(f"nri-hook install: {path}: stops podman: {reason}")
-        assert line.endswith("; nothing installed until it is mended\n")
+        assert line.endswith("; nothing installed until it is fixed\n")
         assert tree(tmp_path) == before
     # What an engine does not read, or passes over, is nobody's trouble.
     path.write_text(json.dumps(dict(good, hook={"path": "/proc/no-such"}, x=1)))

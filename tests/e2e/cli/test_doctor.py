@@ -1,5 +1,5 @@
 """`nri-hook doctor`: a node as it should be, and one deliberate mistake at a time. Each has to be
-named with its cause and its mend in one line, and the mend has to mend it.
+named with its cause and its fix in one line, and the fix has to fix it.
 
 A machine here has an /etc and a /usr/share/containers of its own; see test_engines.py.
 """
@@ -50,11 +50,11 @@ class Report:
         return [line for found, line in self.findings if found == level]
 
     def find(self, level, *parts):
-        """(cause, mend) of the only line of that level that holds all of these."""
+        """(cause, fix) of the only line of that level that holds all of these."""
         found = [line for line in self.lines(level) if all(part in line for part in parts)]
         assert len(found) == 1, f"{level} {parts}: {len(found)} lines of\n{self.text}"
-        cause, _, mend = found[0].partition("; mend: ")
-        return cause, mend
+        cause, _, fix = found[0].partition("; fix: ")
+        return cause, fix
 
     def well(self):
         """No failure; gives itself back."""
@@ -92,8 +92,8 @@ class Patient(Machine):
         assert "Traceback" not in done.stderr and done.stderr == "", done.stderr
         return Report(done.returncode, done.stdout)
 
-    def mend(self, script, file=None):
-        """Do what a mend says, and look again. file: a copy of a file that root trusts."""
+    def fix(self, script, file=None):
+        """Do what a fix says, and look again. file: a copy of a file that root trusts."""
         if script.startswith("look at "):
             script = script.partition(", then ")[2].replace("FILE", str(file))
         done = self.run("sh", "-ec", script, PATH=self.search)
@@ -159,7 +159,7 @@ def test_json(patient):
     document = json.loads(done.stdout)
     assert done.returncode == 1 and document["fail"] == 1
     (finding,) = [found for found in document["findings"] if found["level"] == "fail"]
-    assert finding["check"] == "plugin" and "not found in" in finding["what"] and finding["mend"]
+    assert finding["check"] == "plugin" and "not found in" in finding["what"] and finding["fix"]
     levels = [found["level"] for found in document["findings"]]
     assert [document[level] for level in ("ok", "warn", "fail")] == [
         levels.count(level) for level in ("ok", "warn", "fail")
@@ -210,7 +210,7 @@ def test_a_terminal_of_80_columns(patient):
     assert plain.isascii() and "Traceback" not in plain
     assert max(map(len, plain.splitlines())) <= 80
     assert re.search(r"fail +plugin +plugin ghost: not found in", plain)
-    assert "mend: install -m 0755" in plain
+    assert "fix: install -m 0755" in plain
 
 
 # Deliberate mistakes
@@ -220,49 +220,49 @@ def test_a_terminal_of_80_columns(patient):
 @needs_podman
 def test_a_plugin_that_is_missing(patient):
     os.rename(patient.plugin, patient.directory / "quiet")
-    cause, mend = patient.doctor().find("fail", "plugin")
+    cause, fix = patient.doctor().find("fail", "plugin")
     assert f"plugin quiet: not found in {patient.plugins}, " in cause
-    assert f"install -m 0755 FILE {patient.plugins}/quiet" in mend
-    command = mend.partition(", or ")[0].replace("FILE", str(patient.directory / "quiet"))
-    patient.mend(command)
+    assert f"install -m 0755 FILE {patient.plugins}/quiet" in fix
+    command = fix.partition(", or ")[0].replace("FILE", str(patient.directory / "quiet"))
+    patient.fix(command)
 
 
 @hostonly
 @needs_podman
 def test_a_directory_that_everybody_may_write(patient):
     patient.plugins.chmod(0o777)
-    cause, mend = patient.doctor().find("fail", "plugin:")
+    cause, fix = patient.doctor().find("fail", "plugin:")
     assert "directory plugins may be written by others (mode 0777)" in cause
     look = f"look at {patient.plugin}, which others could have written"
-    assert mend == f"{look}, then chmod go-w {patient.plugins}"
-    patient.mend(mend)
+    assert fix == f"{look}, then chmod go-w {patient.plugins}"
+    patient.fix(fix)
     patient.plugins.chmod(0o1777)  # a sticky one is one too, where plugins lie in it
-    assert patient.doctor().find("fail", "plugin:")[1] == mend
+    assert patient.doctor().find("fail", "plugin:")[1] == fix
 
 
 @hostonly
 @needs_podman
 def test_a_plugin_of_somebody_else_and_one_without_its_bit(patient):
     os.chown(patient.plugin, 12345, 0)
-    cause, mend = patient.doctor().find("fail", "plugin:")
+    cause, fix = patient.doctor().find("fail", "plugin:")
     assert "belongs to uid 12345, expected root" in cause
-    assert mend.endswith(f", then install -o root -g root -m 0755 FILE {patient.plugin}")
+    assert fix.endswith(f", then install -o root -g root -m 0755 FILE {patient.plugin}")
     own = patient.directory / "own"
     own.write_text(PLUGIN)
-    patient.mend(mend, own)
+    patient.fix(fix, own)
     patient.plugin.chmod(0o644)
-    cause, mend = patient.doctor().find("fail", "plugin:")
+    cause, fix = patient.doctor().find("fail", "plugin:")
     assert "Permission denied" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
 @needs_podman
 def test_bad_json_in_the_configuration(patient):
     patient.write("/etc/nri/conf.json", '{"version": "0.1",\n "plugins": [{"type": "quiet"}\n')
-    cause, mend = patient.doctor().find("fail", "configuration:")
+    cause, fix = patient.doctor().find("fail", "configuration:")
     assert "/etc/nri/conf.json: document: expected JSON, found none: Expecting ','" in cause
-    assert mend.endswith("nri-hook validate /etc/nri/conf.json")
+    assert fix.endswith("nri-hook validate /etc/nri/conf.json")
 
 
 @hostonly
@@ -283,12 +283,12 @@ def test_bad_conf_of_a_plugin(patient):
 def test_a_key_that_nobody_reads(patient):
     """A warning: the hook ignores it, and it may be meant for somebody else."""
     patient.configure({"type": "quiet", "onEror": "ignore"})
-    cause, mend = patient.doctor().find("warn", "configuration:")
+    cause, fix = patient.doctor().find("warn", "configuration:")
     assert cause.endswith(
         "/etc/nri/conf.json: /plugins/0/onEror: ignored: not a key that nri-hook reads; "
         "did you mean onError?"
     )
-    assert mend == "spell the key as it should be, or remove it, in /etc/nri/conf.json"
+    assert fix == "spell the key as it should be, or remove it, in /etc/nri/conf.json"
 
 
 @hostonly
@@ -296,10 +296,10 @@ def test_a_key_that_nobody_reads(patient):
 @pytest.mark.parametrize("text", ["{", '{"version": "1.0.0", "stages": ["poststop"],}'])
 def test_bad_json_in_a_foreign_hook_file(patient, text):
     patient.write(FOREIGN, text)
-    cause, mend = patient.doctor().find("fail", "hook files:")
+    cause, fix = patient.doctor().find("fail", "hook files:")
     assert f"{FOREIGN}: document: expected JSON, found none: " in cause
     assert cause.endswith("; podman starts no container")
-    patient.mend(mend.partition(", or ")[2])
+    patient.fix(fix.partition(", or ")[2])
     assert patient.path(f"{FOREIGN}.off").exists()
 
 
@@ -307,25 +307,25 @@ def test_bad_json_in_a_foreign_hook_file(patient, text):
 @needs_podman
 def test_a_plugin_slower_than_the_hook(patient):
     patient.configure({"type": "quiet", "timeout": 60})
-    cause, mend = patient.doctor().find("fail", "timeouts:")
+    cause, fix = patient.doctor().find("fail", "timeouts:")
     assert "plugin quiet is given 60 s, and the whole chain is killed after 30 s" in cause
-    assert '"timeout" below 30 for quiet in /etc/nri' in mend
-    report = patient.mend(mend.partition(", or ")[2])
+    assert '"timeout" below 30 for quiet in /etc/nri' in fix
+    report = patient.fix(fix.partition(", or ")[2])
     assert report.find("ok", "timeouts:", "65 s")
     # Two that fit one by one.
     patient.configure({"type": "quiet", "timeout": 40}, {"type": "quiet", "timeout": 40})
-    cause, mend = patient.doctor().find("warn", "timeouts:")
+    cause, fix = patient.doctor().find("warn", "timeouts:")
     assert "80 s together, and the chain 65 s" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
 @needs_podman
 def test_a_guarantee_that_a_failure_of_the_plugin_undoes(patient):
     patient.configure({"type": "quiet", "onLeft": "fail", "onError": "ignore"})
-    cause, mend = patient.doctor().find("warn", "configuration:")
+    cause, fix = patient.doctor().find("warn", "configuration:")
     assert 'plugin quiet: "onLeft": "fail" with "onError": "ignore": if the plugin fails' in cause
-    assert mend == '"onError": "fail" for quiet in /etc/nri'
+    assert fix == '"onError": "fail" for quiet in /etc/nri'
     patient.configure({"type": "quiet", "onLeft": "fail", "onError": "fail"})
     assert "onLeft" not in patient.doctor().well().text
 
@@ -334,29 +334,29 @@ def test_a_guarantee_that_a_failure_of_the_plugin_undoes(patient):
 @needs_podman
 def test_a_hook_file_with_less_time_than_the_chain(patient):
     change(patient, "createRuntime", lambda document: document["hook"].update(timeout=20))
-    cause, mend = patient.doctor().find("fail", "timeouts:")
+    cause, fix = patient.doctor().find("fail", "timeouts:")
     assert f"{hook_file('createRuntime')}: the hook is killed after 20 s, with 30 s" in cause
-    report = patient.mend(mend)
+    report = patient.fix(fix)
     assert report.find("ok", "timeouts:")
     change(patient, "poststop", lambda document: document["hook"].pop("timeout"))
-    cause, mend = patient.doctor().find("warn", "timeouts:")
+    cause, fix = patient.doctor().find("warn", "timeouts:")
     assert "a hook that hangs is never killed" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
 @needs_podman
 def test_wrong_versions(patient):
     patient.configure({"type": "quiet"}, version="0.2")
-    cause, mend = patient.doctor().find("fail", "configuration:")
+    cause, fix = patient.doctor().find("fail", "configuration:")
     assert '/etc/nri/conf.json: /version: expected "0.1" or "0.1.N", found "0.2"' in cause
-    assert "nri-hook validate" in mend
+    assert "nri-hook validate" in fix
     patient.configure({"type": "quiet"})
     good = patient.path(hook_file("poststart")).read_text()
     patient.write(FOREIGN, good.replace("1.0.0", "1.1.0").replace('"nri-hook"', '"x"'))
-    cause, mend = patient.doctor().find("fail", FOREIGN)
+    cause, fix = patient.doctor().find("fail", FOREIGN)
     assert '/version: expected "1.0.0", found "1.1.0"; podman starts no container' in cause
-    patient.mend(mend.partition(", or ")[2])
+    patient.fix(fix.partition(", or ")[2])
 
 
 @hostonly
@@ -365,18 +365,18 @@ def test_a_directory_that_podman_does_not_read(patient):
     """Whoever has removed the drop-in; whoever has installed to where nobody looks."""
     patient.path(DROP_IN).unlink()
     report = patient.doctor()
-    cause, mend = report.find("fail", "hook files:")
+    cause, fix = report.find("fail", "hook files:")
     assert f"{OWN}: hook files of nri-hook, but no engine reads it: 90-nri-hook-" in cause
-    assert mend == f"{LINE} under [engine] of podman"
-    cause, mend = report.find("fail", "registration:")
+    assert fix == f"{LINE} under [engine] of podman"
+    cause, fix = report.find("fail", "registration:")
     assert f"no hook file that calls nri-hook (podman reads {SHARED})" in cause
     patient.write(CONF, f"[engine]\n{LINE}\n")
     patient.doctor().well()
     well(patient.nri_hook("uninstall"))
     well(patient.nri_hook("install", "--hooks-dir", "/etc/hooks.d"))
-    cause, mend = patient.doctor().find("fail", "registration:")
+    cause, fix = patient.doctor().find("fail", "registration:")
     assert f"podman reads {SHARED}, {OWN}" in cause
-    assert mend.startswith("nri-hook install,")
+    assert fix.startswith("nri-hook install,")
     # Where podman is told of it on its command line, the doctor is too.
     report = patient.doctor("--hooks-dir", "/etc/hooks.d", "--plugin-dir", patient.plugins).well()
     assert report.find("ok", "podman reads /etc/hooks.d: 3 files")
@@ -387,25 +387,25 @@ def test_a_directory_that_podman_does_not_read(patient):
 def test_a_state_directory_that_cannot_be_written(patient):
     patient.state.mkdir(0o700)
     mount = f"mount -t tmpfs -o ro,mode=700 none {patient.state}"
-    cause, mend = patient.doctor(before=mount).find("fail", "records:")
+    cause, fix = patient.doctor(before=mount).find("fail", "records:")
     assert f"{patient.state}: cannot be written, so no container is moved" in cause
-    patient.doctor(before=f"{mount}; {mend}").well()
+    patient.doctor(before=f"{mount}; {fix}").well()
     for spoil, expected in (
         (lambda: patient.state.chmod(0o777), "is open to others (mode 0777), expected 0700"),
         (lambda: os.chown(patient.state, 12345, 0), "belongs to uid 12345, expected 0"),
     ):
         spoil()
-        cause, mend = patient.doctor().find("fail", "records:")
-        assert expected in cause and mend.startswith("look at what is in it, then mv ")
-        patient.mend(mend)
+        cause, fix = patient.doctor().find("fail", "records:")
+        assert expected in cause and fix.startswith("look at what is in it, then mv ")
+        patient.fix(fix)
         (patient.directory / "state.off").rename(patient.state)
         os.chown(patient.state, 0, 0)
         patient.state.chmod(0o700)
     patient.state.rmdir()
     patient.state.write_text("")
-    cause, mend = patient.doctor().find("fail", "records:")
+    cause, fix = patient.doctor().find("fail", "records:")
     assert "is no directory" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
@@ -413,9 +413,9 @@ def test_a_state_directory_that_cannot_be_written(patient):
 def test_cgroups_that_are_read_only(patient):
     mounts = sorted(set(cgroups.mounts().values()))
     spoil = "; ".join(f"mount -o remount,bind,ro {mount}" for mount in mounts)
-    cause, mend = patient.doctor(before=spoil).find("fail", "cgroups:")
+    cause, fix = patient.doctor(before=spoil).find("fail", "cgroups:")
     assert f"mounted read-only: {' '.join(mounts)}; no container can be moved" in cause
-    patient.doctor(before=f"{spoil}; {mend}").well()
+    patient.doctor(before=f"{spoil}; {fix}").well()
 
 
 @hostonly
@@ -432,10 +432,10 @@ def test_a_python_that_is_gone(patient):
     well(patient.run(venv / "bin" / "python", *install, *flags))
     assert patient.doctor().well().find("ok", f"{venv}/bin/python", "runs")
     shutil.rmtree(venv)
-    cause, mend = patient.doctor().find("fail", "launcher:")
+    cause, fix = patient.doctor().find("fail", "launcher:")
     assert f"{patient.launcher}: its interpreter {venv}/bin/python" in cause
     assert cause.endswith(" is gone, so no hook can run")
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
@@ -451,10 +451,10 @@ def test_a_package_that_is_spoilt(patient):
     well(patient.run(sys.executable, "-m", "nri_hook", *words, **environment))
     assert patient.doctor().well().find("ok", f"runs {package}")
     (package / "hook" / "stages.py").unlink()
-    cause, mend = patient.doctor().find("fail", "launcher:")
+    cause, fix = patient.doctor().find("fail", "launcher:")
     assert "cannot import nri_hook.hook.stages" in cause
     assert "No module named 'nri_hook.hook.stages'" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 @hostonly
@@ -462,18 +462,18 @@ def test_a_package_that_is_spoilt(patient):
 def test_a_launcher_that_is_gone(patient):
     patient.launcher.unlink()
     report = patient.doctor()
-    cause, mend = report.find("fail", "launcher:")
+    cause, fix = report.find("fail", "launcher:")
     assert f"{patient.launcher}: is not there" in cause
     assert report.find("fail", hook_file("poststop"), "ignored in silence")
-    patient.mend(mend)
+    patient.fix(fix)
     patient.launcher.chmod(0o644)
-    cause, mend = patient.doctor().find("fail", "launcher:")
+    cause, fix = patient.doctor().find("fail", "launcher:")
     assert "is not executable" in cause
-    patient.mend(mend)
+    patient.fix(fix)
     patient.launcher.chmod(0o757)
-    cause, mend = patient.doctor().find("fail", "launcher:")
+    cause, fix = patient.doctor().find("fail", "launcher:")
     assert "file nri-hook may be written by others (mode 0757)" in cause
-    patient.mend(mend)
+    patient.fix(fix)
 
 
 def change(machine, stage, edit, directory=OWN):
@@ -533,14 +533,14 @@ def test_hook_files_that_are_no_whole(patient, name):
     spoil(patient)
     report = patient.doctor()
     assert report.status == 1
-    _, mend = report.find("fail", expected)
+    _, fix = report.find("fail", expected)
     if name == "a stage twice":
-        mend = f"rm {OWN}/91-too.json"
+        fix = f"rm {OWN}/91-too.json"
     if name == "types of its own":
-        assert mend.endswith(", with the flags that it had")
+        assert fix.endswith(", with the flags that it had")
         flags = ["--plugin-dir", patient.plugins, "--state-dir", patient.state]
-        mend = shlex.join([*shlex.split(mend.partition(",")[0]), *map(str, flags)])
-    patient.mend(mend)
+        fix = shlex.join([*shlex.split(fix.partition(",")[0]), *map(str, flags)])
+    patient.fix(fix)
 
 
 @hostonly
@@ -556,9 +556,9 @@ def test_what_crio_reads(patient):
     assert report.find("ok", f"CRI-O reads {SHARED}: 3 files")
     assert report.find("ok", "CRI-O calls nri-hook for createRuntime, poststart, poststop")
     well(patient.nri_hook("install", *words, "--timeout", 300))
-    cause, mend = patient.doctor().find("fail", hook_file("createRuntime", SHARED), "timeouts:")
+    cause, fix = patient.doctor().find("fail", hook_file("createRuntime", SHARED), "timeouts:")
     assert "the hook has 310 s, and CRI-O gives up after 240" in cause
-    patient.mend(mend)
+    patient.fix(fix)
     text = patient.path(hook_file("poststop", SHARED)).read_text()
     patient.write(FOREIGN, text.replace("poststop", "precreate").replace('"nri-hook"', '"x"'))
     cause, _ = patient.doctor().find("fail", FOREIGN)
@@ -569,12 +569,12 @@ def test_what_crio_reads(patient):
 @needs_podman
 def test_a_configuration_that_podman_cannot_read(patient):
     patient.write(CONF, "[engine]\nhooks_dir = '/a'")
-    cause, mend = patient.doctor().find("fail", "hook files:", CONF)
-    assert "hooks_dir is not a list of paths, expected: " in cause and CONF in mend
+    cause, fix = patient.doctor().find("fail", "hook files:", CONF)
+    assert "hooks_dir is not a list of paths, expected: " in cause and CONF in fix
     patient.path(CONF).unlink()
     patient.path("/etc/nri/conf.json").unlink()
-    cause, mend = patient.doctor().well().find("warn", "configuration:")
-    assert "no plugin is called" in cause and "/etc/nri/conf.json" in mend
+    cause, fix = patient.doctor().well().find("warn", "configuration:")
+    assert "no plugin is called" in cause and "/etc/nri/conf.json" in fix
 
 
 def test_labels(tmp_path):
@@ -591,9 +591,9 @@ def test_labels(tmp_path):
     (finding,) = labels.check([str(plain), str(labelled)], str(tmp_path))
     assert finding.level == "warn"
     assert f"{plain}: label system_u:object_r:tmp_t:s0, expected" in finding.what
-    assert f"restorecon -v {plain}" in finding.mend
+    assert f"restorecon -v {plain}" in finding.fix
     (finding,) = labels.check([str(labelled)], str(tmp_path))
-    assert (finding.level, finding.mend) == ("ok", "")
+    assert (finding.level, finding.fix) == ("ok", "")
     (tmp_path / "class" / "file").rmdir()  # a kernel that was given no policy: trixie's guest
     for mount in (tmp_path, tmp_path / "none"):
         (finding,) = labels.check([str(plain)], str(mount))
@@ -637,9 +637,9 @@ def test_a_runtime_that_does_not_call_our_hooks(tmp_path):
         text=True,
     )
     report = Report(done.returncode, done.stdout)
-    cause, mend = report.find("fail", "runtime:")
+    cause, fix = report.find("fail", "runtime:")
     assert "runc old does not call hooks of createRuntime, poststart, poststop" in cause
-    assert mend == "install a newer runc"
+    assert fix == "install a newer runc"
 
 
 @hostonly
@@ -661,8 +661,8 @@ def test_somebody_else_than_root_gets_an_answer_too(scene):
     assert report.status == 1
     assert report.find("fail", f"podman: {home}/containers/containers.conf.d: Permission denied")
     if not cgroups.pure_v2():
-        cause, mend = report.find("fail", "cgroups:", "no permission to write")
-        assert "as root" in mend
+        cause, fix = report.find("fail", "cgroups:", "no permission to write")
+        assert "as root" in fix
     assert report.find("ok", "SELinux:")
 
 
@@ -717,10 +717,10 @@ def test_a_container_in_its_place_and_one_that_drifted(moved):
                 output.write(text)
     with open(f"{elsewhere}/cgroup.procs", "w") as file:
         file.write(str(moved.pid))
-    cause, mend = moved.doctor().find("warn", "records:")
+    cause, fix = moved.doctor().find("warn", "records:")
     assert "one-" in cause and f"in {moved.target}-elsewhere, expected {moved.target} (" in cause
-    assert mend == f"echo {moved.pid} >{mount}{moved.target}/cgroup.procs"
-    subprocess.run([*moved.oci.prefix, "sh", "-ec", mend], check=True)
+    assert fix == f"echo {moved.pid} >{mount}{moved.target}/cgroup.procs"
+    subprocess.run([*moved.oci.prefix, "sh", "-ec", fix], check=True)
     wait_until(lambda: read(f"{elsewhere}/cgroup.procs") == "")  # a child that ends by itself
     os.rmdir(elsewhere)
     assert not [line for line in moved.doctor().well().lines("warn") if "records" in line]
@@ -732,11 +732,11 @@ def test_a_stale_record(moved):
     moved.oci.kill("one").check()
     moved.oci.wait("one")
     shutil.rmtree(f"{moved.oci.root}/one")
-    cause, mend = moved.doctor().well().find("warn", "records:")
+    cause, fix = moved.doctor().well().find("warn", "records:")
     (name,) = moved.node.records()
     assert f"{moved.node.state_dir}: 1 record whose container is gone: {name[:-5]}" in cause
-    assert mend == f"nri-hook gc --state-dir {moved.node.state_dir}"
-    moved.nri_hook(*mend.split()[1:]).check()
+    assert fix == f"nri-hook gc --state-dir {moved.node.state_dir}"
+    moved.nri_hook(*fix.split()[1:]).check()
     report = moved.doctor().well()
     assert report.find("ok", f"records: {moved.node.state_dir}: 0 of containers")
     assert moved.node.left() == []
@@ -748,8 +748,8 @@ def test_a_record_that_is_none(moved):
     for text in ("{", '{"pid": 1}', "[]"):
         with open(path, "w") as file:
             file.write(text)
-        cause, mend = moved.doctor().find("fail", "records:")
-        assert path in cause and mend == f"rm {path}"
+        cause, fix = moved.doctor().find("fail", "records:")
+        assert path in cause and fix == f"rm {path}"
     os.unlink(path)
     moved.doctor().well()
 
@@ -761,9 +761,9 @@ def test_a_record_of_a_later_version(moved):
     with open(path, "ab") as file:
         file.write(b'{"version": 2}\n')
     text = read(path)
-    cause, mend = moved.doctor().find("fail", "records:")
+    cause, fix = moved.doctor().find("fail", "records:")
     assert f"{path}: was written by a later nri-hook: version 2, expected 1 at most" in cause
-    assert mend == "install that version again"
+    assert fix == "install that version again"
     done = moved.nri_hook("gc", "--state-dir", moved.node.state_dir)
     assert done.status == 1 and "was written by a later nri-hook" in done.err
     moved.oci.delete("one").check()
@@ -780,8 +780,8 @@ def test_a_bundle_without_hooks(scene, node):
     bundle = scene.bundle()
     done = command("doctor", "--bundle", bundle.directory)
     report = Report(done.status, done.out)
-    cause, mend = report.find("fail", "does not call nri-hook for poststop")
-    assert mend == f"nri-hook install --bundle {bundle.directory}"
+    cause, fix = report.find("fail", "does not call nri-hook for poststop")
+    assert fix == f"nri-hook install --bundle {bundle.directory}"
     # What the runtime itself refuses must not keep the doctor from speaking.
     bundle.config["hooks"] = {"poststop": [{"args": ["nri-hook"], "timeout": "x", "env": 1}]}
     bundle.save()
@@ -816,9 +816,9 @@ def test_a_cgroup_manager_that_does_not_run(patient):
     if os.path.isdir(layout.RUNS_SYSTEMD):
         pytest.skip("systemd runs")
     patient.write(CONF, f'[engine]\n{LINE}\n# cgroup_manager = "x"\ncgroup_manager = "systemd"\n')
-    cause, mend = patient.doctor().find("fail", "cgroups:")
+    cause, fix = patient.doctor().find("fail", "cgroups:")
     assert "cgroup manager of podman: systemd, and systemd does not run" in cause
-    patient.write(CONF, f"[engine]\n{LINE}\n{mend.partition(' under ')[0]}\n")
+    patient.write(CONF, f"[engine]\n{LINE}\n{fix.partition(' under ')[0]}\n")
     patient.doctor().well()
 
 

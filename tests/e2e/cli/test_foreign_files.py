@@ -334,21 +334,21 @@ def test_a_file_of_a_stranger(node, place, words, whose):
     assert not os.path.exists(node.ran)
     if whose == "file":
         assert f"chown -h root: {path}" not in done.text
-        assert "doctor" not in words or "mend: look at " in done.text
+        assert "doctor" not in words or "fix: look at " in done.text
 
 
 def test_a_name_that_a_stranger_has_chosen(node):
     """It passes for no command that root is to type, and paths in those are quoted."""
-    name = "a; mend: touch x; touch y\x1b[2J.json"
+    name = "a; fix: touch x; touch y\x1b[2J.json"
     node.write(f"hooks.d/{name}", "{")
     os.chown(node.path("hooks.d"), STRANGER, STRANGER)
     done = node.run(f"doctor --hooks-dir DIR/hooks.d {PLACES} {STATE}")
     assert "\x1b" not in done.text
     for line in done.out.splitlines():
         if "touch" in line:
-            cause, mend = line.split("; mend: ", 1)
-            assert "touch" in cause and cause.count(r";\x20mend:\x20") == 1
-            assert "touch" not in mend or f"'{node.directory}/hooks.d/a; mend: touch x;" in mend
+            cause, fix = line.split("; fix: ", 1)
+            assert "touch" in cause and cause.count(r";\x20fix:\x20") == 1
+            assert "touch" not in fix or f"'{node.directory}/hooks.d/a; fix: touch x;" in fix
 
 
 def test_a_file_of_a_stranger_that_root_names(node):

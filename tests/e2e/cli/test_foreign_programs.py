@@ -101,7 +101,7 @@ def test_the_interpreter_of_a_strangers_launcher(stranger):
     stranger.give(stranger.home)
     stranger.write_launcher(stranger.script, [], STRANGER)
     line = stranger.find("warn launcher", "file launcher belongs to uid 65321, expected root")
-    assert ", so it is not looked into; mend: look at " in line and "chown" not in line
+    assert ", so it is not looked into; fix: look at " in line and "chown" not in line
 
 
 def test_a_program_of_roots_that_a_stranger_names(stranger):
@@ -118,7 +118,7 @@ def test_a_strangers_interpreter(stranger):
     stranger.give(stranger.home)
     stranger.write_launcher(stranger.script, launcher.directories())
     line = stranger.find("warn launcher", f"{stranger.script}: directory home belongs to uid 65321")
-    assert f", so {stranger.script} is not run; mend: look at {stranger.script}" in line
+    assert f", so {stranger.script} is not run; fix: look at {stranger.script}" in line
 
 
 def test_an_interpreter_that_everybody_may_write(stranger):
@@ -173,7 +173,7 @@ def test_a_runtime_in_the_path(stranger, name, uid):
         os.chmod(path, 0o757)
         why = "may be written by others (mode 0757)"
     what = "runtime" if name in ("runc", "crun") else "engine"
-    stranger.find(f"fail {what}: {path}: file {name} {why}", ", so it is not run; mend: look at ")
+    stranger.find(f"fail {what}: {path}: file {name} {why}", ", so it is not run; fix: look at ")
 
 
 def test_the_flags_of_a_strangers_bundle_are_not_recommended(stranger):
@@ -181,4 +181,4 @@ def test_the_flags_of_a_strangers_bundle_are_not_recommended(stranger):
     stranger.write_bundle(STRANGER)
     lines = stranger.doctor()
     (line,) = [line for line in lines if "does not call nri-hook for createRuntime" in line]
-    assert line.endswith(f"; mend: nri-hook install --bundle {stranger.directory}/bundle")
+    assert line.endswith(f"; fix: nri-hook install --bundle {stranger.directory}/bundle")

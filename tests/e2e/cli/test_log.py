@@ -80,7 +80,7 @@ def says_no(node, scene):
     node.configure(node.plugin("mover", {"create": {"result": {"error": "no room for it"}}}))
 
 
-# What makes a create fail -> cause and mend, as log says them.
+# What makes a create fail -> cause and fix, as log says them.
 MISTAKES = {
     missing: ("plugin absent: not found in ", "Put an executable of the plugin's name"),
     writable: ("mover may be written by others (mode 0777)", "chmod go-w"),
@@ -100,8 +100,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_why_a_create_failed(scene, node, each, bundle, mistake):
-    """Cause and mend, also where the runtime says neither."""
-    cause, mend = MISTAKES[mistake]
+    """Cause and fix, also where the runtime says neither."""
+    cause, fix = MISTAKES[mistake]
     mistake(node, scene)
     said = each.create("one", bundle).refused()
     each.delete("one")
@@ -109,7 +109,7 @@ def test_why_a_create_failed(scene, node, each, bundle, mistake):
     head, why, what_to_do = done.out.splitlines()[:3]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8}  one  createRuntime: FAILED: .*not start", head)
     assert why.startswith("  why: ") and cause in why
-    assert what_to_do.startswith("  what to do: ") and mend in what_to_do
+    assert what_to_do.startswith("  what to do: ") and fix in what_to_do
     assert (cause.split("'")[0] in said) == (each.binary == "runc")
 
 
@@ -125,11 +125,11 @@ class Target:
         node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": self.path}}}))
         self.node = node
 
-    def assert_refused(self, mend):
+    def assert_refused(self, fix):
         self.runc.create("one", self.bundle).refused()
         self.runc.delete("one")
         why, what_to_do = log(self.node, "one").check().out.splitlines()[1:3]
-        assert why.startswith("  why: plugin mover: /") and mend in what_to_do
+        assert why.startswith("  why: plugin mover: /") and fix in what_to_do
 
 
 def test_somebody_else_is_there(scene, node, runc):

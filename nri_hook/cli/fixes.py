@@ -1,10 +1,10 @@
-"""What can be done about a failure: words of its message -> the mend."""
+"""What can be done about a failure: words of its message -> the fix."""
 
 from __future__ import annotations
 
 import re
 
-MENDS = {
+FIXES = {
     r"has systemd's form, expected a path": "This container is on cgroupfs, so the plugin has to "
     "answer a path, as the container's own is. slice:prefix:name is for containers under "
     "systemd's cgroup manager (podman --cgroup-manager systemd, runc and crun --systemd-cgroup).",
@@ -44,4 +44,4 @@ MENDS = {
 
 def find(text: str) -> str:
     """What to do about a failure that reads so, "" where nothing is known."""
-    return next((mend for pattern, mend in MENDS.items() if re.search(pattern, text)), "")
+    return next((fix for pattern, fix in FIXES.items() if re.search(pattern, text)), "")
