@@ -20,7 +20,7 @@ def install_old(node):
     with open(current, "rb") as file:
         python, paths = launcher.read(file.read())
     directories = "\n".join(f"    {path!a}," for path in paths)
-    text = read(TEMPLATE).replace("@PYTHON@", python).replace("@DIRECTORIES@", directories)
+    text = read(TEMPLATE).replace("@PYTHON@", python).replace("@FOLDERS@", directories)
     with open(current, "w") as file:
         file.write(text)
     os.chmod(current, 0o755)
