@@ -43,9 +43,18 @@ class Nest:
         os.close(fd)
 
     def close(self):
+        """Remove them, with what a test has left in them."""
         os.close(self.deepest)
         if os.path.isdir(f"{self.directory}/n"):
+            directories.kill(f"{self.directory}/n")
+            wait_until(self._is_removed)
+
+    def _is_removed(self):
+        try:
             nested.remove(f"{self.directory}/n")
+        except OSError:  # what was killed has not ended yet
+            return False
+        return True
 
 
 @pytest.fixture
