@@ -28,6 +28,10 @@ def debian(scene):
     subprocess.run(["mount", "-t", "tmpfs", "none", top], check=True)
     for name in ("upper", "work", "root"):
         os.mkdir(f"{top}/{name}")
+    # Not with what tests have in /tmp: runc copies all of it up.
+    os.mkdir(f"{top}/upper/tmp")
+    os.chmod(f"{top}/upper/tmp", 0o1777)
+    os.setxattr(f"{top}/upper/tmp", "trusted.overlay.opaque", b"y")
     layers = f"lowerdir=/,upperdir={top}/upper,workdir={top}/work"
     subprocess.run(["mount", "-t", "overlay", "none", f"{top}/root", "-o", layers], check=True)
     # The service that runs these tests.
