@@ -94,15 +94,18 @@ class Client:
             if request["state"] in (State.SETUP, State.CREATE):
                 spec = request["spec"]
                 gone = payload.deletion(request, spec["cgroupsPath"], spec["cgroups"])
-                chain.delete(gone, time.monotonic() + self._timeout)
+                end = time.monotonic() + self._timeout
+                chain.delete(gone, chain.called, chain.results, end)
             raise
         return chain.results
 
     def _delete(self, chain: Chain, request: "dict[str, Any]") -> "list[dict[str, Any]]":
-        chain.called = list(range(len(self._entries)))
-        for error in chain.delete(request, time.monotonic() + self._timeout):
-            raise error
-        return chain.last_answers
+        everyone = list(range(len(self._entries)))
+        end = time.monotonic() + self._timeout
+        answers, errors = chain.delete(request, everyone, [], end)
+        if errors:
+            raise errors[0]
+        return answers
 
 
 def request_for(task: Task, state: str, sandbox: "Optional[Sandbox]" = None) -> "dict[str, Any]":

@@ -1,6 +1,6 @@
 """The `conf` of a plugin, read with errors that say where something else was expected.
 
-A key that the plugin does not know is an error: a misspelt one would be passed over in silence.
+A key that the plugin does not know is an error: a misspelt one would be ignored in silence.
 """
 
 from nri_hook import strictjson

@@ -148,8 +148,8 @@ class Configured(Trial):
     def run(self, request: dict[str, Any], deadline: float) -> None:
         try:
             if request["state"] == "delete":
-                self.chain.called = list(range(len(self.entries)))
-                errors = self.chain.delete(request, deadline)
+                everyone = list(range(len(self.entries)))
+                _, errors = self.chain.delete(request, everyone, [], deadline)
                 self.failure = "; ".join(map(str, errors))
             else:
                 self._take(self.chain.invoke(request, deadline, lambda: None))

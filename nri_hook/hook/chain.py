@@ -40,12 +40,15 @@ class Call:
 
 
 class Chain:
-    """A chain for one container.
+    """The chain of one container.
 
-    calls: every call made here, in order. notes: lines worth logging that
-    are no failures. called: indexes into `entries` of those that got create or setup, in order.
-    results: their answers. last_answers: those to `delete`, in the order of these calls. late:
-    those of `called` that ran into their deadline. meanwhile: done while one runs.
+    entries: the plugins, in order.
+    called: indexes into `entries` of those that got setup or create, in order.
+    results: their answers.
+    late: those of `called` that ran into their deadline.
+    calls: every call made here, in order.
+    notes: lines worth logging that are not failures.
+    meanwhile: called again and again while a plugin runs.
     """
 
     def __init__(
@@ -62,7 +65,10 @@ class Chain:
         self.called: "list[int]" = []
         self.late: "list[int]" = []
         self.results: "list[dict[str, Any]]" = []
-        self.last_answers: "list[dict[str, Any]]" = []
+
+    def resume(self, called: "list[int]") -> None:
+        """Go on from an earlier stage of this container, in which these entries were called."""
+        self.called = called
 
     def invoke(
         self, request: "dict[str, Any]", deadline: float, before: "Callable[[], None]"
@@ -86,22 +92,32 @@ class Chain:
                 answer = Answer(result["cgroupsPath"], entry)
         return answer
 
-    def delete(self, request: "dict[str, Any]", deadline: float) -> "list[HookError]":
-        """Send `delete` to every plugin in `called`, in reverse, whatever fails; the failures."""
-        errors = []
-        for index in reversed(self.called):
+    def delete(
+        self,
+        request: "dict[str, Any]",
+        called: "list[int]",
+        results: "list[dict[str, Any]]",
+        deadline: float,
+    ) -> "tuple[list[dict[str, Any]], list[HookError]]":
+        """Send `delete` to plugins, whatever fails; their answers, in this order, and the failures.
+
+        called: indexes into `entries`, in the order of their setup or create; `delete` goes in
+        reverse. results: what they answered then. deadline: of time.monotonic(), for all of them.
+        """
+        answers, errors = [], []
+        for index in reversed(called):
             end = deadline
             if index in self.late:
                 end = min(end, time.monotonic() + LATE_DELETE)
             try:
-                result = self._call(index, request, self.results, end)
+                answer = self._call(index, request, results, end)
             except HookError as error:
                 errors.append(error)
                 continue
-            self.last_answers.append(result)
-            if result.get("cgroupsPath"):
-                self.notes.append(f"plugin {result['plugin']}: its cgroupsPath is passed over")
-        return errors
+            answers.append(answer)
+            if answer.get("cgroupsPath"):
+                self.notes.append(f"plugin {answer['plugin']}: its cgroupsPath is ignored")
+        return answers, errors
 
     def _call(
         self,

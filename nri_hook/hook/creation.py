@@ -102,7 +102,7 @@ class Creation:
         self.origin = document["origin"]
         self.reason = document["reason"] and f"precreate left it: {document['reason']}"
         if document["entries"] == [entry.document for entry in self.chain.entries]:
-            self.chain.called = document["called"]
+            self.chain.resume(document["called"])
         else:  # other plugins than now: theirs ends here
             from nri_hook.hook import deletion
 
@@ -225,14 +225,15 @@ class Creation:
         failed = self._take_back(deadline - UNDO_TIME / 2)
         if begun and not failed:
             undone.append("the move")
-        if self.chain.called:
+        called = self.chain.called
+        if called:
             request = payload.deletion(
                 self.request, self.container.cgroups_path, self.container.membership
             )
-            called = [self.chain.entries[index].type for index in reversed(self.chain.called)]
-            for lost in self.chain.delete(request, deadline):
-                self.report.notes.append(f"delete: {lost}")
-            undone.append("delete sent to " + ", ".join(called))
+            _, lost = self.chain.delete(request, called, self.chain.results, deadline)
+            self.report.notes += [f"delete: {failure}" for failure in lost]
+            types = [self.chain.entries[index].type for index in reversed(called)]
+            undone.append("delete sent to " + ", ".join(types))
         try:
             if failed or self.leftovers:
                 self.save()

@@ -53,10 +53,8 @@ def forget(document: "dict[str, Any]") -> None:
 def send(document: "dict[str, Any]", deadline: float, report: "Report") -> "list[HookError]":
     """Send the `delete` that a record asks for; what failed."""
     chain = Chain([Entry(entry) for entry in document["entries"]], document["folders"])
-    chain.called = document["called"]
-    chain.results = document["results"]
     request = payload.deletion(document["request"], document["cgroupsPath"], document["cgroups"])
-    errors = chain.delete(request, deadline)
+    _, errors = chain.delete(request, document["called"], document["results"], deadline)
     report.calls += chain.calls
     report.notes += chain.notes
     return errors

@@ -181,7 +181,7 @@ def test_delete_goes_on_past_failures(scene, node, chain, log):
     (line,) = [line for line in log.lines("one") if "stage=poststop" in line]
     assert "plugin broken: its answer: " in line and "no idea" in line
     assert "plugin gone: not found" in line
-    assert "plugin mover: its cgroupsPath is passed over" in line
+    assert "plugin mover: its cgroupsPath is ignored" in line
     assert scene.left_cgroups() == []
 
 
