@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from nri_hook import atomicfile
-from nri_hook.cli import flags, gc
+from nri_hook.cli import flags
 from nri_hook.doctor import (
     calls,
     chains,
@@ -136,7 +136,7 @@ def _below(called: list[Call], args: argparse.Namespace) -> Iterator[Finding]:
         same = [call for call in called if tuple(call.words) == words]
         yield from chains.timeouts(chosen, chain.entries, same, install)
         run += chain.files
-        look = functools.partial(records.check, chosen, gc.what_to_do)
+        look = functools.partial(records.check, chosen)
         yield from _careful("records", look)
     yield from labels.check(run)
 

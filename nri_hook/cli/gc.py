@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nri_hook import procfs, trust
-from nri_hook.cgroups import directories
+from nri_hook import trust
 from nri_hook.cli import state
 from nri_hook.errors import HookError, printable
-from nri_hook.hook import adoption, container_log, deletion, options, record, runtimes
+from nri_hook.hook import adoption, container_log, deletion, options, record
 from nri_hook.hook.report import Report
-from nri_hook.recovery import leftovers
+from nri_hook.recovery import leftovers, need, orphan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nri_hook.cli.install import Commands
 
-# A setup without a create: podman creates within a second, if it does.
-SETUP_SECONDS = 600.0
 # What processes get to end after they were killed, and a hook to end that is at work on a record.
 PATIENCE = 3.0
 
@@ -104,7 +100,7 @@ def _collect(directory: str, name: str, args: argparse.Namespace) -> int:
 
 def _settle(book: record.Record, args: argparse.Namespace) -> int:
     document = book.document
-    todo = what_to_do(document, book.path)
+    todo = need.of(document, book.path)
     if todo not in SAYS:
         return 0
     print(printable(f"{book.name}: {SAYS[todo]}"), flush=True)
@@ -123,7 +119,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
         lines.append(f"no log of this is kept: {error.strerror}")
     for line in lines:
         print(printable(f"nri-hook gc: {book.name}: {line}"), file=sys.stderr)
-    if todo != "adopt" and not errors:
+    if todo != need.ADOPT and not errors:
         book.remove()
     return len(errors)
 
@@ -133,14 +129,14 @@ def _do(todo: str, book: record.Record, deadline: float, report: Report) -> list
     document = book.document
     errors = []
     report.outcome = OUTCOMES[todo]
-    if todo == "adopt":
+    if todo == need.ADOPT:
         try:
             report.outcome = adoption.adopt(book, report)
         except HookError as error:
             errors.append(error)
     else:
-        if todo == "kill":
-            kill(document)
+        if todo == need.KILL:
+            orphan.kill(document)
         errors = deletion.finish(document, deadline, PATIENCE, report)
         deletion.forget(document)
     if errors:
@@ -149,68 +145,11 @@ def _do(todo: str, book: record.Record, deadline: float, report: Report) -> list
 
 
 SAYS = {
-    "finish": "its container is gone: delete for its plugins, and away with its cgroups",
-    "adopt": "moved, and its runtime was not told: adopting it",
-    "kill": "its runtime has forgotten it and it still runs: killing it",
+    need.FINISH: "its container is gone: delete for its plugins, and away with its cgroups",
+    need.ADOPT: "moved, and its runtime was not told: adopting it",
+    need.KILL: "its runtime has forgotten it and it still runs: killing it",
 }
 
 
 # What the log calls it.
-OUTCOMES = {"finish": "removed", "adopt": "adopted", "kill": "killed"}
-
-
-def what_to_do(document: dict[str, Any], path: str) -> str:
-    """A key of SAYS; "keep"; or "forgotten", to be kept too: it runs, its runtime has no record of
-    it, and that does not come of a move.
-
-    document: of a record, empty where a hook was killed before it wrote one; path: where it lies.
-    """
-    if not document:
-        return "finish"
-    if not document["pid"]:
-        age = time.time() - os.stat(path).st_mtime
-        return "finish" if age > SETUP_SECONDS else "keep"
-    creator = document["creator"]
-    # Between create and its record the runtime itself is still there; delete ends init before the
-    # record. Both may happen while we look: in this order neither looks like a forgotten one.
-    creating = procfs.is_alive(creator["pid"], creator["start"])
-    known = runtimes.record_of(document) is not None
-    if not procfs.is_alive(document["pid"], document["start"]):
-        return "keep" if known else "finish"
-    if known:
-        return "adopt" if document["outcome"] == "moved" else "keep"
-    if creating or not document["runtime"]:
-        return "keep"
-    # A runtime that was told of the move finds its container: somebody else has removed its record,
-    # and would have done so without us. Where its directory is not there either, perhaps it is only
-    # not to be seen from here.
-    untold = document["outcome"] in ("chain", record.TO_ADOPT) and document["placements"]
-    return "kill" if untold and os.path.isdir(document["runtimeRoot"]) else "forgotten"
-
-
-def kill(document: dict[str, Any]) -> None:
-    """Kill init, and whatever is in the cgroups that it was moved to, made by us or not."""
-    _kill_init(document["pid"], document["start"])
-    for placed in document["placements"]:
-        unit = [placed["unit"]["folder"]] if "unit" in placed else []
-        for directory in unit + placed["leaves"]:
-            if placed["claim"] in (
-                directories.mark_of(directory),
-                directories.holder_of(directory),
-            ):
-                directories.kill(directory)
-
-
-def _kill_init(pid: int, start: int) -> None:
-    """Kill it unless its pid is another's by now; it may have been moved on since, by others."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if procfs.start_time(pid) == start:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(fd)
+OUTCOMES = {need.FINISH: "removed", need.ADOPT: "adopted", need.KILL: "killed"}

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from nri_hook import procfs, strictjson, trust
@@ -16,18 +16,19 @@ from nri_hook.doctor.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
 from nri_hook.hook import container_log, record
 from nri_hook.hook.options import Options
+from nri_hook.recovery import need
 
 # So many are named; of more, the number is told.
 NAMED = 5
 WORDS = {
-    "finish": "whose container is gone",
-    "adopt": "of a move that its runtime was not told of (as it is before the start)",
-    "kill": "of a container that runs and that its runtime has forgotten",
+    need.FINISH: "whose container is gone",
+    need.ADOPT: "of a move that its runtime was not told of (as it is before the start)",
+    need.KILL: "of a container that runs and that its runtime has forgotten",
 }
 
 
-def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> Iterator[Finding]:
-    """The directory, then its records. what_to_do: gc's, of a record and its path."""
+def check(chosen: Options) -> Iterator[Finding]:
+    """Check the state directory, then its records."""
     directory = record.place(chosen)
     fix = _unusable(directory)
     if fix:
@@ -54,7 +55,7 @@ def check(chosen: Options, what_to_do: Callable[[dict[str, Any], str], str]) -> 
             if _is_locked(os.path.join(directory, name + record.LOCK)):
                 continue
             document = record.read(path) or {}
-            todo = what_to_do(document, path)
+            todo = need.of(document, path)
             special = _special(todo, document, flag)
         except record.TooNew as error:
             yield Finding(FAIL, "records", str(error), "install that version again")
@@ -146,18 +147,18 @@ def _writable(directory: str) -> str:
 def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] | None:
     """(what is wrong with one container, what to do), None if nothing is, or gc takes care of it.
 
-    todo: gc's. flag: of gc, for this directory.
+    todo: as of need.of(). flag: of gc, for this directory.
     """
-    if todo == "keep":
+    if todo == need.KEEP:
         return _drift(document)
-    if todo == "forgotten":
+    if todo == need.FORGOTTEN:
         pid, runtime = document["pid"], document["runtime"]
         what = (
             f"it runs as process {pid}, and {runtime} has no record of it in"
             f" {document['runtimeRoot']}, as if somebody had removed that: {runtime} cannot end it"
         )
         return what, f"kill {pid}; nri-hook gc{flag}"
-    if todo == "finish":
+    if todo == need.FINISH:
         for placed in document.get("placements", []):
             directory, occupant = old_cgroups.occupied(placed)
             if directory:
