@@ -17,11 +17,11 @@ from nri_hook.errors import HookError, Left, Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from nri_hook.cgroups.mounts import Config as Seen
     from nri_hook.cgroups.mounts import View
-    from nri_hook.cgroups.plan import Parents, Placement, Step
+    from nri_hook.cgroups.plan import Parents, Placement, PlacementDocument, Step, UnitDocument
 
     class Config(Seen, Protocol):
         """What a config.json says that a cgroup v1 does not tell."""
@@ -104,7 +104,7 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
 
 
 def clean_up(
-    document: "dict[str, Any]", deadline: float, by_force: bool = False
+    document: "PlacementDocument", deadline: float, by_force: bool = False
 ) -> "list[HookError]":
     """Remove what a move made, once it is empty; what failed.
 
@@ -144,7 +144,7 @@ def clean_up(
 
 
 def _clean_up_unit(
-    unit: "dict[str, Any]", claim: str, deadline: float, by_force: bool
+    unit: "UnitDocument", claim: str, deadline: float, by_force: bool
 ) -> "list[HookError]":
     if os.path.isdir(unit["folder"]) and directories.mark_of(unit["folder"]) != claim:
         return []  # of somebody who asked for the same name, and was first

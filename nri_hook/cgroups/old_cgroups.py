@@ -18,7 +18,7 @@ from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from nri_hook.cgroups.plan import PlacementDocument
 
 # Its text: the name of the container's record, pid and start time of its init, and the guard of
 # directories.make(), separated by spaces.
@@ -34,7 +34,7 @@ def mark(directory: str, claim: str, pid: int, start: int, guard: str) -> None:
     controlfile.label(directory, MARK, f"{claim} {pid} {start} {guard}")
 
 
-def make_anew(document: "dict[str, Any]", pid: int, guard: str) -> "list[HookError]":
+def make_anew(document: "PlacementDocument", pid: int, guard: str) -> "list[HookError]":
     """Make the directory of an old scope anew, if there shall be one, once systemd has removed the
     scope; may be repeated. What failed.
 
@@ -81,7 +81,7 @@ def claim_of(directory: str) -> str:
 
 
 def clean_up(
-    document: "dict[str, Any]", deadline: float, by_force: bool, present: int = 0
+    document: "PlacementDocument", deadline: float, by_force: bool, present: int = 0
 ) -> "list[HookError]":
     """Remove the old cgroups of a container that its runtime has deleted; what failed.
 
@@ -105,7 +105,7 @@ def clean_up(
     return errors
 
 
-def occupied(document: "dict[str, Any]") -> "tuple[str, str]":
+def occupied(document: "PlacementDocument") -> "tuple[str, str]":
     """(an old cgroup of a container, what is in it or below it), ("", "") if all are empty."""
     for directory in document.get("old", ()):
         if claim_of(directory) == document["claim"]:

@@ -11,10 +11,60 @@ from nri_hook.errors import Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Optional, TypedDict
 
     from nri_hook.cgroups import systemd
     from nri_hook.cgroups.hierarchies import Hierarchy
+
+    class UnitDocument(TypedDict):
+        """The scope that a live move started.
+
+        slice, prefix, name: as in slice:prefix:name.
+        folder: its directory.
+        pins: (old, new) path of each pinned device program.
+        """
+
+        slice: str
+        prefix: str
+        name: str
+        folder: str
+        pins: "list[tuple[str, str]]"
+
+    class PlacementDocument(TypedDict, total=False):
+        """One placement of a container, as its record has it. What follows `parents` is of MOVED.
+
+        kind: MOVED or NATIVE.
+        claim: the name of the record, which marks on directories repeat.
+        leaves: the container's new cgroups, the innermost first.
+        made: directories that were not there before.
+        unmarked: those of `made` that may have no mark, since a hook was killed.
+        parents: the directories above the container's, to be removed if they are empty.
+        old: the old cgroups that stay until the container is deleted; missing in 0.1.0.
+        carried: (old directory, new one, control file -> value) for what was copied.
+        moves: [old directory, new one] for each cgroup, the innermost first.
+        former, cgroups: hierarchy -> old and new path of init's cgroup.
+        delegated: the end of these paths that is not the runtime's; see paths.delegated().
+        unit: under systemd's cgroup manager alone.
+        """
+
+        kind: str
+        claim: str
+        leaves: "list[str]"
+        made: "list[str]"
+        unmarked: "list[str]"
+        parents: "list[str]"
+        old: "list[str]"
+        carried: "list[tuple[str, str, dict[str, str]]]"
+        moves: "list[list[str]]"
+        former: "dict[str, str]"
+        cgroups: "dict[str, str]"
+        delegated: str
+        unit: UnitDocument
+
+
+# Kinds of placements: by a live move, and natively, by the runtime.
+MOVED = "moved"
+NATIVE = "native"
 
 
 class Step:
@@ -101,10 +151,11 @@ class Placement:
             return [self.steps[0].outer().old] if self.keeps_scope else []
         return [level.old for level in self.outward()]
 
-    def document(self) -> "dict[str, Any]":
+    def document(self) -> "PlacementDocument":
         """What clean_up() takes, and what a runtime's record is corrected by."""
         levels = self.outward()
-        document: "dict[str, Any]" = {
+        document: "PlacementDocument" = {
+            "kind": MOVED,
             "claim": self.claim,
             "leaves": [] if self.unit else self.samples + [level.new for level in levels],
             "made": self.made,
@@ -182,10 +233,11 @@ class Parents:
         self.is_marked = False
         self.cgroups: "dict[str, str]" = {}
 
-    def document(self, claim: str) -> "dict[str, Any]":
+    def document(self, claim: str) -> "PlacementDocument":
         """What clean_up() takes."""
         parents = [hierarchy.directory(cgroup) for hierarchy, cgroup in self.steps if cgroup]
         return {
+            "kind": NATIVE,
             "claim": claim,
             "leaves": [],
             "made": self.made,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nri_hook import procfs
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError
 from nri_hook.hook import container_log, record
+
+if TYPE_CHECKING:
+    from nri_hook.hook.record import RecordDocument
 
 
 class Placed:
@@ -21,7 +24,7 @@ class Placed:
     not kept.
     """
 
-    def __init__(self, directory: str, name: str, document: dict[str, Any], since: float) -> None:
+    def __init__(self, directory: str, name: str, document: RecordDocument, since: float) -> None:
         self.since = since
         self.record = os.path.join(directory, name + record.SUFFIX)
         self.log = os.path.join(directory, name + container_log.SUFFIX)
@@ -36,7 +39,7 @@ class Placed:
         self.target: str = document["cgroupsPath"]
         self.plugins = [document["entries"][index]["type"] for index in document["called"]]
         self.cgroups: dict[str, str] = document["cgroups"]
-        moves = [made["cgroups"] for made in document["placements"] if "moves" in made]
+        moves = [made["cgroups"] for made in document["placements"] if made["kind"] == "moved"]
         self.moved: list[str] = list(moves[-1]) if moves else []
         found = self._membership(document["start"])
         self.alive = found is not None

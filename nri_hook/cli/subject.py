@@ -15,6 +15,7 @@ from nri_hook.validation import schema
 
 if TYPE_CHECKING:
     from nri_hook.cgroups.preview import Change
+    from nri_hook.hook.record import RecordDocument
 
 # What a plugin is tried with where nothing else is given.
 EXAMPLE = {"linux": {"cgroupsPath": "/default/redis", "resources": {}}}
@@ -120,7 +121,7 @@ class Subject:
         self.request["state"] = state
 
 
-def _record_of(bundle: str, directory: str) -> dict[str, Any]:
+def _record_of(bundle: str, directory: str) -> RecordDocument:
     """The record in the state directory of the container that lives in a bundle, {} where there is
     none."""
     try:

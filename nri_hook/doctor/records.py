@@ -7,7 +7,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nri_hook import procfs, strictjson, trust
 from nri_hook.cgroups import hierarchies, old_cgroups
@@ -17,6 +17,9 @@ from nri_hook.errors import HookError
 from nri_hook.hook import container_log, record
 from nri_hook.hook.options import Options
 from nri_hook.recovery import need
+
+if TYPE_CHECKING:
+    from nri_hook.hook.record import RecordDocument
 
 # So many are named; of more, the number is told.
 NAMED = 5
@@ -144,7 +147,7 @@ def _writable(directory: str) -> str:
     return f"chmod u+w {shlex.quote(directory)}"
 
 
-def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] | None:
+def _special(todo: str, document: RecordDocument, flag: str) -> tuple[str, str] | None:
     """(what is wrong with one container, what to do), None if nothing is, or gc takes care of it.
 
     todo: as of need.of(). flag: of gc, for this directory.
@@ -167,7 +170,7 @@ def _special(todo: str, document: dict[str, Any], flag: str) -> tuple[str, str] 
     return None
 
 
-def _drift(document: dict[str, Any]) -> tuple[str, str] | None:
+def _drift(document: RecordDocument) -> tuple[str, str] | None:
     """(where a container is that should be elsewhere, how to put it back), None where it is where
     its record says."""
     if not document["placements"] or procfs.start_time(document["pid"]) != document["start"]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from nri_hook.hook.record import Record
+    from nri_hook.cgroups.plan import PlacementDocument
+    from nri_hook.hook.record import Record, RecordDocument
     from nri_hook.hook.report import Report
 
 
@@ -48,14 +49,14 @@ def adopt(book: "Record", report: "Report") -> str:
         for old, new, before in placed["carried"] if "unit" not in placed else ():
             settings.catch_up(old, new, before)
     finally:
-        book.save(dict(document, outcome="adopted"))
+        book.save({**document, "outcome": "adopted"})
         forget(placed)
     # createRuntime has done it, unless systemd was late or the hook was killed.
     report.notes += map(str, old_cgroups.make_anew(placed, document["pid"], book.directory))
     return "adopted"
 
 
-def forget(placed: "dict[str, Any]") -> None:
+def forget(placed: "PlacementDocument") -> None:
     """Remove what the runtime made for the container and has forgotten, but for the old cgroups
     that stay; may be repeated.
 
@@ -68,7 +69,7 @@ def forget(placed: "dict[str, Any]") -> None:
         cgroup_files.unlink(old)  # the program stays in force, and pinned under the new name
 
 
-def _elsewhere(pid: int, start: int, placed: "dict[str, Any]") -> "dict[str, str]":
+def _elsewhere(pid: int, start: int, placed: "PlacementDocument") -> "dict[str, str]":
     """Hierarchy -> cgroup of init, if that is neither the container's new one nor below it. crun
     calls poststart when init runs already, and what may write to its cgroups may go back at once.
     """
@@ -86,7 +87,7 @@ def _elsewhere(pid: int, start: int, placed: "dict[str, Any]") -> "dict[str, str
     }
 
 
-def _mark_old(document: "dict[str, Any]", placed: "dict[str, Any]", guard: str) -> "list[str]":
+def _mark_old(document: "RecordDocument", placed: "PlacementDocument", guard: str) -> "list[str]":
     """Mark the old cgroups as a move does; those that are there."""
     marked = []
     for directory, _ in placed["moves"]:
@@ -107,17 +108,17 @@ def _leave(book: "Record", elsewhere: "dict[str, str]", report: "Report") -> Non
     report.target = ""
     report.notes.append(f"left where it is: {reason}")
     book.save(
-        dict(
-            document,
-            outcome="left",
-            reason=reason,
-            cgroupsPath=document["request"]["spec"]["cgroupsPath"],
-            cgroups=dict(document["cgroups"], **elsewhere),
-        )
+        {
+            **document,
+            "outcome": "left",
+            "reason": reason,
+            "cgroupsPath": document["request"]["spec"]["cgroupsPath"],
+            "cgroups": {**document["cgroups"], **elsewhere},
+        }
     )
 
 
-def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
+def _correct_runc(state: "Any", placed: "PlacementDocument") -> bool:
     """runc, libcontainer State: cgroup_paths is subsystem -> directory; under systemd its manager
     makes the unit's name from config.cgroups."""
     moves = dict(placed["moves"])
@@ -137,7 +138,7 @@ def _correct_runc(state: "Any", placed: "dict[str, Any]") -> bool:
     return changed
 
 
-def _correct_crun(status: "Any", placed: "dict[str, Any]") -> bool:
+def _correct_crun(status: "Any", placed: "PlacementDocument") -> bool:
     """crun, src/libcrun/status.c: cgroup-path is one path for all hierarchies, from their root;
     scope the unit's name."""
     delegated = placed.get("delegated", "")  # which the record does not know

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nri_hook.hook.movers import LiveMove
+    from nri_hook.hook.record import RecordDocument
 
 # What the annotations of an engine that knows pods begin with.
 POD = "io.kubernetes.cri"
@@ -69,7 +70,7 @@ class Container:
         spec = payload.spec(self.bundle, self.cgroups_path, self.membership, self.init.pid)
         return payload.request("create", self.id, self.init.pid, spec, found)
 
-    def identity(self) -> "dict[str, Any]":
+    def identity(self) -> "RecordDocument":
         """The part of the record that says whose it is. A bundle that the runtime did not tell
         is none."""
         return {
@@ -83,7 +84,7 @@ class Container:
             "privatePids": self.bundle.has_own("pid"),
         }
 
-    def is_of(self, document: "dict[str, Any]") -> bool:
+    def is_of(self, document: "RecordDocument") -> bool:
         """Whether a record is of this very container, and not of a former one of its id."""
         return (document.get("pid"), document.get("start")) == (self.init.pid, self.init.start)
 

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional, Protocol, Union
 
+    from nri_hook.cgroups.plan import PlacementDocument
     from nri_hook.hook.chain import Answer, Chain
     from nri_hook.hook.container import Container
     from nri_hook.hook.draft import Draft
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
         def settle(self) -> "list[HookError]":
             """It stays there; what failed of what is not worth taking it back."""
 
-        def document(self) -> "list[dict[str, Any]]":
-            """What placement.clean_up() shall clean up one day, none or one."""
+        def document(self) -> "list[PlacementDocument]":
+            """What move.clean_up() shall clean up one day, none or one."""
 
 
 # Seconds after a failure for the undo and the deletes; the hook file allows options.MARGIN.
@@ -78,7 +79,8 @@ class Creation:
         self.cgroups = container.membership
         self.outcome = "chain"
         self.reason = ""
-        self.leftovers: "list[dict[str, Any]]" = []
+        self.leftovers: "list[PlacementDocument]" = []
+        self.setup: "record.RecordDocument" = {}  # precreate's record; a later version's keys stay
         self._is_saved = False
 
     def finish_former(self, deadline: float) -> None:
@@ -98,7 +100,7 @@ class Creation:
 
     def take_over(self, former: "record.Record", deadline: float) -> None:
         """Go on from the record that precreate left of this container."""
-        document = former.document
+        document = self.setup = former.document
         self.origin = document["origin"]
         self.reason = document["reason"] and f"precreate left it: {document['reason']}"
         if document["entries"] == [entry.document for entry in self.chain.entries]:
@@ -130,7 +132,7 @@ class Creation:
         what of it may have changed."""
         if self.chain.meanwhile:  # the move itself may come next
             self.chain.meanwhile()
-        changes: "dict[str, Any]" = {
+        changes: "record.RecordDocument" = {
             "called": self.chain.called,
             "results": self.chain.results,
             "cgroupsPath": self.cgroups_path,
@@ -140,25 +142,26 @@ class Creation:
             "reason": self.reason,
         }
         if self._is_saved:
-            self.book.add(**changes)
+            self.book.add(changes)
             return
         self.book.save(
-            dict(
-                self.container.identity(),
-                version=record.VERSION,
-                entries=[entry.document for entry in self.chain.entries],
-                folders=self.chain.directories.paths,
-                request=self.request,
-                origin=self.origin,
+            {
+                **self.setup,
+                **self.container.identity(),
+                "version": record.VERSION,
+                "entries": [entry.document for entry in self.chain.entries],
+                "folders": self.chain.directories.paths,
+                "request": self.request,
+                "origin": self.origin,
                 **changes,
-            )
+            }
         )
         self._is_saved = True
 
     def _save_call(self) -> None:
         """Write down that a plugin is about to be called."""
         if self._is_saved:
-            self.book.add(called=self.chain.called, results=self.chain.results)
+            self.book.add({"called": self.chain.called, "results": self.chain.results})
         else:
             self.save()
 
@@ -166,7 +169,11 @@ class Creation:
         """Write down how it ended."""
         if self.outcome == "stays" and self._is_saved:
             self.book.add(
-                called=self.chain.called, results=self.chain.results, outcome=self.outcome
+                {
+                    "called": self.chain.called,
+                    "results": self.chain.results,
+                    "outcome": self.outcome,
+                }
             )
         else:
             self.save()
@@ -200,7 +207,7 @@ class Creation:
         """The outcome where no plugin asks for a place."""
         return "left" if self.reason else "stays"
 
-    def _begun(self) -> "list[dict[str, Any]]":
+    def _begun(self) -> "list[PlacementDocument]":
         return self.mover.document() if self.mover else []
 
     def _take_back(self, deadline: float) -> "list[HookError]":
@@ -246,7 +253,7 @@ class Creation:
         return HookError("; ".join(parts))
 
 
-def _check_gone(document: "dict[str, Any]", path: str) -> None:
+def _check_gone(document: "record.RecordDocument", path: str) -> None:
     """Raise HookError unless the container of a record has ended, and its runtime has forgotten it:
     one that is there must not be cleaned up for another one of its id. path: of the record."""
     known = runtimes.record_of(document)

@@ -8,14 +8,13 @@ from nri_hook.hook.host_config import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from nri_hook.errors import HookError
+    from nri_hook.hook.record import RecordDocument
     from nri_hook.hook.report import Report
 
 
 def finish(
-    document: "dict[str, Any]", deadline: float, patience: float, report: "Report", present: int = 0
+    document: "RecordDocument", deadline: float, patience: float, report: "Report", present: int = 0
 ) -> "list[HookError]":
     """Carry out the deletion that a record asks for; may be repeated. What could not be removed.
 
@@ -38,19 +37,19 @@ def finish(
     return errors
 
 
-def forget(document: "dict[str, Any]") -> None:
+def forget(document: "RecordDocument") -> None:
     """Remove what adoption.forget() does, if the adoption was cut off.
 
     Not if a container of this id is there again: its runtime has made the same anew.
     """
     for made in document["placements"]:
-        if document["outcome"] == "moved" and "moves" in made:
+        if document["outcome"] == "moved" and made["kind"] == "moved":
             from nri_hook.hook import adoption
 
             adoption.forget(made)
 
 
-def send(document: "dict[str, Any]", deadline: float, report: "Report") -> "list[HookError]":
+def send(document: "RecordDocument", deadline: float, report: "Report") -> "list[HookError]":
     """Send the `delete` that a record asks for; what failed."""
     chain = Chain([Entry(entry) for entry in document["entries"]], document["folders"])
     request = payload.deletion(document["request"], document["cgroupsPath"], document["cgroups"])

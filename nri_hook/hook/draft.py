@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nri_hook.hook.movers import NativePlacement
+    from nri_hook.hook.record import RecordDocument
 
 
 class Draft:
@@ -27,10 +28,17 @@ class Draft:
         self.id = _id(self.cgroups_path) if self.cgroups_path else ""
         self.membership: "dict[str, str]" = {}
 
-    def identity(self) -> "dict[str, Any]":
+    def identity(self) -> "RecordDocument":
         """The part of the record that says whose it is; nobody's yet."""
-        nobody = {"pid": 0, "start": 0}
-        return dict(nobody, id=self.id, runtime="", runtimeRoot="", creator=nobody, bundle="")
+        return {
+            "id": self.id,
+            "runtime": "",
+            "runtimeRoot": "",
+            "creator": {"pid": 0, "start": 0},
+            "bundle": "",
+            "pid": 0,
+            "start": 0,
+        }
 
     def request(self) -> "dict[str, Any]":
         """The Request for its setup. Raises HookError."""

@@ -10,9 +10,9 @@ from nri_hook.errors import Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Optional
 
-    from nri_hook.cgroups.plan import Placement
+    from nri_hook.cgroups.plan import Placement, PlacementDocument
     from nri_hook.errors import HookError
     from nri_hook.hook.container import Container
     from nri_hook.hook.creation import Creation
@@ -76,7 +76,7 @@ class LiveMove:
 
         return move.settle(self.plan)
 
-    def document(self) -> "list[dict[str, Any]]":
+    def document(self) -> "list[PlacementDocument]":
         return [self.plan.document()] if self.plan else []
 
 
@@ -85,7 +85,7 @@ class NativePlacement:
 
     def __init__(self, draft: "Draft") -> None:
         self.draft = draft
-        self.made: "list[dict[str, Any]]" = []
+        self.made: "list[PlacementDocument]" = []
 
     def put(self, path: str, leave_parent: bool, creation: "Creation") -> "dict[str, str]":
         """Write the path into the config; parents that are missing are made, and so are ours to
@@ -116,5 +116,5 @@ class NativePlacement:
         """Nothing is held."""
         return []
 
-    def document(self) -> "list[dict[str, Any]]":
+    def document(self) -> "list[PlacementDocument]":
         return self.made

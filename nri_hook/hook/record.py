@@ -21,7 +21,56 @@ from nri_hook.hook.options import Options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Optional, Union
+    from typing import Any, Optional, TypedDict, Union
+
+    from nri_hook.cgroups.plan import PlacementDocument
+
+    class Creator(TypedDict):
+        """The runtime's process that created the container: its pid and start time."""
+
+        pid: int
+        start: int
+
+    class RecordDocument(TypedDict, total=False):
+        """What is known of one container.
+
+        version: VERSION; missing in records of 0.1.0.
+        id, bundle, runtime, runtimeRoot: whose it is; empty as long as no runtime knows it.
+        creator, pid, start: the runtime's process, and the first one of the container.
+        privatePids: whether the container has a pid namespace of its own.
+        entries, folders: the plugins of the configuration, and the directories they are looked for
+        in, as they were at the creation.
+        called: indexes into `entries` of those that got setup or create, in order.
+        results: their answers.
+        request: of the creation, without `conf` and `results`.
+        origin, cgroupsPath: before the first hook, and now.
+        cgroups: hierarchy -> path of the container's cgroup.
+        placements: what poststop removes.
+        outcome: "chain" while the chain is called, then "moved", "adopted", "stays" or "left".
+        reason: why it was left.
+        """
+
+        version: int
+        id: str
+        bundle: str
+        runtime: str
+        runtimeRoot: str
+        creator: Creator
+        pid: int
+        start: int
+        privatePids: bool
+        entries: "list[dict[str, Any]]"
+        folders: "list[str]"
+        called: "list[int]"
+        results: "list[dict[str, Any]]"
+        request: "dict[str, Any]"
+        origin: str
+        cgroupsPath: str
+        cgroups: "dict[str, str]"
+        placements: "list[PlacementDocument]"
+        outcome: str
+        reason: str
+
 
 # Of the format, in the key "version". A record without one is of nri-hook 0.1.0.
 VERSION = 1
@@ -73,7 +122,7 @@ class Record:
             self.close()
             raise
 
-    def save(self, document: "dict[str, Any]") -> None:
+    def save(self, document: "RecordDocument") -> None:
         """Write the record, whole or not at all. Raises HookError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
@@ -85,10 +134,10 @@ class Record:
         self.added = 0
         self.torn = False
 
-    def add(self, **changes: "Any") -> None:
+    def add(self, changes: "RecordDocument") -> None:
         """Write down what has changed of a saved record, as a line of its own, which is cheaper
         than the whole. It counts as soon as the line has its end. Raises HookError."""
-        self.document = dict(self.document, **changes)
+        self.document = {**self.document, **changes}
         line = _line(changes)
         self.added += len(line)
         if self.torn or self.added > MAX_ADDED:
@@ -173,13 +222,13 @@ class NoRecord:
 
     def __init__(self, reason: HookError) -> None:
         self.directory = self.name = self.path = ""
-        self.document: "dict[str, Any]" = {}
+        self.document: "RecordDocument" = {}
         self.reason = reason
 
-    def save(self, document: "dict[str, Any]") -> None:
+    def save(self, document: "RecordDocument") -> None:
         pass
 
-    def add(self, **changes: "Any") -> None:
+    def add(self, changes: "RecordDocument") -> None:
         pass
 
     def remove(self) -> None:
@@ -269,7 +318,7 @@ def _find(
     return _existing(options, found[0], id, deadline) if found else None
 
 
-def is_gone(document: "dict[str, Any]") -> bool:
+def is_gone(document: "RecordDocument") -> bool:
     """Whether the container of a record is gone. One that has ended is there until its runtime has
     deleted it."""
     alive = procfs.start_time(document["pid"]) == document["start"]
@@ -380,7 +429,7 @@ def _is_of(directory: str, name: str, id: str, bundle: str) -> bool:
     return document.get("id") == id and document.get("bundle") in ("", bundle)
 
 
-def read(path: str) -> "Optional[dict[str, Any]]":
+def read(path: str) -> "Optional[RecordDocument]":
     """The document of a record, None if it is not there. Raises HookError, and TooNew of them."""
     try:
         fd = strictjson.open_regular(path)
@@ -393,14 +442,14 @@ def read(path: str) -> "Optional[dict[str, Any]]":
         first, *changes = strictjson.read(fd, MAX_SIZE).split(b"\n")
         documents = [strictjson.loads(line, MAX_DEPTH) for line in (first, *changes[:-1])]
     except strictjson.JSONError as error:
-        raise HookError(f"is no record: {error}", path=path) from None
+        raise HookError(f"is not a record: {error}", path=path) from None
     except OSError as error:
         raise HookError(f"cannot be read: {error.strerror}", path=path) from None
     finally:
         os.close(fd)
     if not all(type(document) is dict for document in documents):
-        raise HookError("is no record: expected objects", path=path)
-    record: "dict[str, Any]" = {}
+        raise HookError("is not a record: expected objects", path=path)
+    record: "RecordDocument" = {}
     for document in documents:
         record.update(document)
     version = record.get("version", 0)
@@ -408,14 +457,25 @@ def read(path: str) -> "Optional[dict[str, Any]]":
         found = f"version {version!r:.20}"
         message = f"was written by a later nri-hook: {found}, expected {VERSION} at most"
         raise TooNew(message, path=path)
+    if not version:
+        _complete(record, path)
     return record
 
 
-def _line(document: "dict[str, Any]") -> bytes:
+def _complete(record: "RecordDocument", path: str) -> None:
+    """Add what a record of 0.1.0 does not say. Raises HookError."""
+    try:
+        for placed in record.get("placements", ()):
+            placed["kind"] = "moved" if "moves" in placed else "native"
+    except TypeError:
+        raise HookError("is not a record: expected objects in its placements", path=path) from None
+
+
+def _line(document: "RecordDocument") -> bytes:
     return strictjson.dumps(document) + b"\n"
 
 
-def _write(path: str, flags: int, line: bytes, document: "dict[str, Any]") -> None:
+def _write(path: str, flags: int, line: bytes, document: "RecordDocument") -> None:
     fd = strictjson.open_regular(path, flags)
     try:
         if "outcome" in document:  # the mode first: poststart must not miss what is written

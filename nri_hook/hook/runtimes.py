@@ -6,7 +6,9 @@ from nri_hook import procfs, trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Optional
+
+    from nri_hook.hook.record import RecordDocument
 
 # Runtime -> what it calls its record of a container, in a directory of the container's id.
 RECORDS = {"runc": "state.json", "crun": "status"}
@@ -30,7 +32,7 @@ class Caller:
         self.command = command
         self.foreground = foreground
 
-    def creates_another(self, document: "dict[str, Any]") -> bool:
+    def creates_another(self, document: "RecordDocument") -> bool:
         """Whether it is at work on another container than that of this record, of the same id."""
         creator = document["creator"]
         is_creator = self.pid == creator["pid"] and procfs.start_time(self.pid) == creator["start"]
@@ -69,7 +71,7 @@ def caller() -> Caller:
     return Caller(pid, comm, name, root, command, foreground)
 
 
-def record_of(document: "dict[str, Any]") -> "Optional[str]":
+def record_of(document: "RecordDocument") -> "Optional[str]":
     """The path of the runtime's own record of a container, None where it has none.
 
     document: our record of it.

@@ -81,15 +81,13 @@ def _known(directory: str) -> set[str]:
     """The directories of cgroups that stand in records, with all above them. Raises HookError."""
     found: set[str] = set()
     for name in record.names(directory):
-        document: dict[str, Any] = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
+        document = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
         try:
-            paths = [
-                path
-                for placed in document.get("placements", [])
-                for kind in ("leaves", "made", "parents", "old")
-                for path in placed.get(kind, [])
-            ]
-            for path in paths:
+            named: list[str] = []
+            for placed in document.get("placements", []):
+                named += placed.get("leaves", []) + placed.get("made", [])
+                named += placed.get("parents", []) + placed.get("old", [])
+            for path in named:
                 while path not in found and path != "/":
                     found.add(path)
                     path = os.path.dirname(path)

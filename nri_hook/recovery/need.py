@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nri_hook import procfs
 from nri_hook.hook import record, runtimes
+
+if TYPE_CHECKING:
+    from nri_hook.hook.record import RecordDocument
 
 # Nothing: the container is there, or may still come.
 KEEP = "keep"
@@ -24,7 +27,7 @@ FORGOTTEN = "forgotten"
 SETUP_SECONDS = 600.0
 
 
-def of(document: dict[str, Any], path: str) -> str:
+def of(document: RecordDocument, path: str) -> str:
     """Say which of these a record needs.
 
     document: of the record, empty if a hook was killed before it wrote one. path: of its file.

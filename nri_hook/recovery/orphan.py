@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nri_hook import procfs
 from nri_hook.cgroups import directories
 
+if TYPE_CHECKING:
+    from nri_hook.hook.record import RecordDocument
 
-def kill(document: dict[str, Any]) -> None:
+
+def kill(document: RecordDocument) -> None:
     """Kill its first process, and all in the cgroups that it was moved to, whoever made them.
 
     document: of its record. Raises HookError, OSError.

@@ -168,10 +168,13 @@ def test_what_precreate_has_left_is_not_moved(scene, native, runc, answers_again
     bundle = scene.bundle(cgroups_path=f"{scene.cgroup}/libpod-one")
     scene.runtime_made(scene.cgroup)
     precreate(native, bundle.cgroups_path)
+    (setup,) = native.records()
+    with open(f"{native.state_dir}/{setup}", "a") as file:
+        file.write('{"later": [1]}\n')
     runc.install(native, bundle)
     runc.create("one", bundle).check()
     document = native.record()
-    assert document["outcome"] == "left"
+    assert (document["outcome"], document["later"]) == ("left", [1])
     assert document["reason"].startswith("precreate left it: ")
     now = cgroups.membership(runc.pid("one"))
     assert all(now[name] == bundle.cgroups_path for name in runc.hierarchies())

@@ -77,11 +77,11 @@ def test_what_could_be_added_in_part_alone(directory):
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(book.path) + 5, limits[1]))
     try:
         with pytest.raises(HookError, match="cannot be written: File too large"):
-            book.add(outcome="moved")
+            book.add({"outcome": "moved"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert record.read(book.path) == DOCUMENT
-    book.add(reason="none")
+    book.add({"reason": "none"})
     assert record.read(book.path) == dict(DOCUMENT, outcome="moved", reason="none")
     book.remove()
     release(book)
@@ -90,8 +90,8 @@ def test_what_could_be_added_in_part_alone(directory):
 def test_what_is_added_counts_from_its_end_on(directory):
     book = opened(directory)
     book.save(DOCUMENT)
-    book.add(called=[0], more="é\ud800\n")
-    book.add(called=[0, 1])
+    book.add({"called": [0], "more": "é\ud800\n"})
+    book.add({"called": [0, 1]})
     document = dict(DOCUMENT, called=[0, 1], more="é\ud800\n")
     assert book.document == document == record.read(book.path)
     with open(book.path, "ab") as file:  # a hook is killed
@@ -104,7 +104,7 @@ def test_what_is_added_counts_from_its_end_on(directory):
     book.save(DOCUMENT)
     assert record.read(book.path) == DOCUMENT
     os.unlink(book.path)  # by hand
-    book.add(called=[0])
+    book.add({"called": [0]})
     assert record.read(book.path) == dict(DOCUMENT, called=[0])
     release(book)
 
@@ -114,7 +114,7 @@ def test_a_line_that_is_none(directory, line):
     name = kept(directory)
     with open(f"{directory}/{name}.json", "ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(HookError, match="is no record"):
+    with pytest.raises(HookError, match="is not a record"):
         record.read(f"{directory}/{name}.json")
 
 
@@ -132,6 +132,20 @@ def test_one_of_an_earlier_version(directory):
     assert record.read(f"{directory}/old-setup.json") == {"id": "old"}
 
 
+@pytest.mark.parametrize("placed, kind", [({"moves": []}, "moved"), ({"leaves": []}, "native")])
+def test_the_kind_of_an_earlier_placement(directory, placed, kind):
+    write(directory, "old-setup.json", strictjson.dumps({"id": "old", "placements": [placed]}))
+    document = record.read(f"{directory}/old-setup.json")
+    assert document["placements"] == [dict(placed, kind=kind)]
+
+
+@pytest.mark.parametrize("placements", ["5", "[5]", '["x"]'])
+def test_placements_of_an_unknown_shape(directory, placements):
+    write(directory, "old-setup.json", f'{{"id": "old", "placements": {placements}}}'.encode())
+    with pytest.raises(HookError, match="is not a record: expected objects in its placements"):
+        record.read(f"{directory}/old-setup.json")
+
+
 def test_the_mode_tells_poststart(directory):
     book = opened(directory)
 
@@ -146,9 +160,9 @@ def test_the_mode_tells_poststart(directory):
         assert mode() == (0o600 if outcome == "moved" else 0o1600)
     for outcome in ("stays", "moved"):
         book.save(dict(DOCUMENT, outcome="chain"))
-        book.add(called=[0])
+        book.add({"called": [0]})
         assert mode() == 0o1600
-        book.add(called=[0], outcome=outcome)
+        book.add({"called": [0], "outcome": outcome})
         assert mode() == (0o600 if outcome == "moved" else 0o1600)
     release(book)
 
@@ -160,7 +174,7 @@ def test_it_does_not_grow_and_grow(directory):
     results = []
     for number in range(40):
         results.append({"plugin": "x" * 10_000})
-        book.add(results=results)
+        book.add({"results": results})
         assert record.read(book.path)["results"] == results
         assert os.path.getsize(book.path) < 10_000 * (number + 2) + 2 * record.MAX_ADDED
     release(book)
@@ -210,7 +224,7 @@ def test_a_spoiled_record_is_an_error_that_names_it(directory, options):
             lambda: find(options),
             lambda: opened(directory, name),
         ):
-            with pytest.raises(HookError, match=f"^{re.escape(path)}: is no record: "):
+            with pytest.raises(HookError, match=f"^{re.escape(path)}: is not a record: "):
                 in_child(read)  # the lock goes with it
 
 
