@@ -4,7 +4,7 @@ import os
 import stat
 
 from nri_hook import strictjson, trust
-from nri_hook.errors import HookError
+from nri_hook.errors import NOT_REMOVED, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,14 +102,16 @@ def remove(path: str, found: "Optional[Found]" = None) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
+        reason = f"cannot be removed: {error.strerror}"
+        raise HookError(reason, path=path, code=NOT_REMOVED) from None
     try:
         _check_unchanged(directory, path, found)
         os.unlink(os.path.basename(path), dir_fd=directory)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise HookError(f"cannot be removed: {error.strerror}", path=path) from None
+        reason = f"cannot be removed: {error.strerror}"
+        raise HookError(reason, path=path, code=NOT_REMOVED) from None
     finally:
         os.close(directory)
     return True

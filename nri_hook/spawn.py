@@ -7,7 +7,7 @@ import select
 import time
 
 from nri_hook import strictjson
-from nri_hook.errors import HookError
+from nri_hook.errors import CANNOT_RUN, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def _spawn(path: str, argv: "list[str]", fds: "tuple[int, int, int]", deadline: 
         except OSError as error:
             last = attempt == BUSY_TRIES - 1 or time.monotonic() + BUSY_PAUSE > deadline
             if error.errno != errno.ETXTBSY or last:
-                raise HookError(f"cannot be run: {error.strerror}", path=path) from None
+                reason = f"cannot be run: {error.strerror}"
+                raise HookError(reason, path=path, code=CANNOT_RUN) from None
         finally:
             os.umask(umask)
         time.sleep(BUSY_PAUSE)

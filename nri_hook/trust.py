@@ -10,7 +10,7 @@ import os
 import stat
 
 from nri_hook import strictjson
-from nri_hook.errors import HookError
+from nri_hook.errors import UNTRUSTED, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +60,15 @@ class _Walk:
         raise HookError(
             f"{what} {name} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
             path=self.path,
+            code=UNTRUSTED,
         )
 
     def check_last(self, directory: os.stat_result) -> None:
         """Raise HookError if strangers can make entries in the directory of the file itself: /tmp,
         say, or in a user namespace anything that is neither ours nor below SYSTEM."""
         if directory.st_mode & 0o022:
-            raise HookError("the directory of this file may be written by others", path=self.path)
+            reason = "the directory of this file may be written by others"
+            raise HookError(reason, path=self.path, code=UNTRUSTED)
         if directory.st_uid == self.unmapped and not self._is_system():
             raise self._belongs_to(directory.st_uid, "the directory of this file")
 
@@ -78,7 +80,8 @@ class _Walk:
         expected = "root"
         if uid == self.unmapped:
             expected = "our own, or a path of root's alone below /etc, /opt or /usr"
-        return HookError(f"{what} belongs to uid {uid}, expected {expected}", path=self.path)
+        reason = f"{what} belongs to uid {uid}, expected {expected}"
+        return HookError(reason, path=self.path, code=UNTRUSTED)
 
 
 class _UntrustedWalk(_Walk):

@@ -3,7 +3,7 @@ written on their directories."""
 
 import os
 
-from nri_hook.errors import HookError, Left
+from nri_hook.errors import NOT_REMOVED, HookError, Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def unlink(path: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise failed(error, path, "cannot be removed") from None
+        reason = f"cannot be removed: {error.strerror}"
+        raise HookError(reason, path=path, code=NOT_REMOVED) from None
 
 
 def failed(error: OSError, path: str, doing: str) -> HookError:

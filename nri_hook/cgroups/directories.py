@@ -12,7 +12,7 @@ import os
 import time
 
 from nri_hook.cgroups import controlfile, hierarchies
-from nri_hook.errors import HookError, Left, Refused
+from nri_hook.errors import NOT_REMOVED, HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def remove_tree(
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
                 reason = occupant(directory) or error.strerror
-                raise HookError(f"cannot be removed: {reason}", path=directory) from None
+                message = f"cannot be removed: {reason}"
+                raise HookError(message, path=directory, code=NOT_REMOVED) from None
             if end:
                 end(directory)
             time.sleep(PAUSE)

@@ -12,7 +12,7 @@ import time
 
 from nri_hook import procfs
 from nri_hook.cgroups import controlfile, devices, directories, hierarchies, old_cgroups, settings
-from nri_hook.errors import HookError, Left, Refused
+from nri_hook.errors import OCCUPIED, HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
         try:
             _attach(f"{step.old}/cgroup.procs", placement.pid)
         except HookError as error:
-            errors.append(HookError(str(error)))
+            errors.append(HookError(str(error), code=error.code))
     for directory in placement.old():
         old_cgroups.unmark(directory)
     _release(placement)
@@ -314,7 +314,8 @@ def _check_free(step: "Step", claim: str) -> None:
     )
     for owner in owners:
         if owner and owner != claim:
-            raise Refused(f"is taken by the container of record {owner}", path=step.new)
+            reason = f"is taken by the container of record {owner}"
+            raise Refused(reason, path=step.new, code=OCCUPIED)
 
 
 def _sample(
@@ -355,7 +356,8 @@ def _move(placement: "Placement") -> None:
         others = set(controlfile.read(f"{step.new}/cgroup.procs").split())
         others.difference_update([str(placement.pid), *(str(h.pid) for h in placement.holders)])
         if others:
-            raise Refused(f"is occupied by process {min(others)}", path=step.new)
+            reason = f"is occupied by process {min(others)}"
+            raise Refused(reason, path=step.new, code=OCCUPIED)
 
 
 def _attach(path: str, pid: int) -> None:

@@ -4,7 +4,7 @@ import os
 
 from nri_hook import trust
 from nri_hook.cgroups import hierarchies
-from nri_hook.errors import HookError, Left, Refused
+from nri_hook.errors import PATH_EXPECTED, UNIT_EXPECTED, HookError, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def normal(answer: str, cgroups_path: str) -> "Optional[str]":
         return _normal_unit(answer, cgroups_path)
     if is_unit(answer):
         raise Refused(
-            f"cgroupsPath {answer!r} has systemd's form, expected a path as {cgroups_path!r}"
+            f"cgroupsPath {answer!r} has systemd's form, expected a path as {cgroups_path!r}",
+            code=PATH_EXPECTED,
         )
     parts = [part for part in answer.split("/") if part]
     _check(answer, parts)
@@ -178,7 +179,8 @@ def _check_own(cgroups_path: str) -> None:
 def _normal_unit(answer: str, cgroups_path: str) -> "Optional[str]":
     if not is_unit(answer):
         raise Refused(
-            f"cgroupsPath {answer!r} is a path, expected slice:prefix:name as {cgroups_path!r}"
+            f"cgroupsPath {answer!r} is a path, expected slice:prefix:name as {cgroups_path!r}",
+            code=UNIT_EXPECTED,
         )
     slice, prefix, name = answer.split(":")
     _check(answer, [part for part in (slice, prefix, name) if part or part is name])

@@ -7,7 +7,7 @@ container cannot be moved at all.
 import os
 
 from nri_hook.cgroups import controlfile, directories, hierarchies, parent_limits, paths
-from nri_hook.errors import Left, Refused
+from nri_hook.errors import FROZEN, OCCUPIED, PARENT_LIMIT, RELATIVE_PATH, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -276,11 +276,13 @@ def _check_base(cgroups_path: str, answer: str, leave_parent: bool) -> None:
     """Raise Refused if the answer cannot be followed without knowing where the runtime puts a
     relative path. It is refused and not left: whoever asks for the container chooses its path."""
     if not answer.startswith("/"):
-        raise Refused(f"only the runtime knows what {answer!r} is below, expected an absolute one")
+        reason = f"only the runtime knows what {answer!r} is below, expected an absolute one"
+        raise Refused(reason, code=RELATIVE_PATH)
     if not leave_parent:
         raise Refused(
             f"only the runtime knows which parent is left, since {cgroups_path!r} is relative,"
-            ' expected an absolute one, or "leaveParent": true'
+            ' expected an absolute one, or "leaveParent": true',
+            code=RELATIVE_PATH,
         )
 
 
@@ -344,7 +346,8 @@ def _plan_unit(
     unit = systemd.target(answer, os.path.basename(scope))
     step = Step(mounted[hierarchies.V2], present, unit.cgroup + inner, inner)
     if os.path.isdir(step.outer().new):
-        raise Refused("is a scope already, expected a new one", path=step.outer().new)
+        reason = "is a scope already, expected a new one"
+        raise Refused(reason, path=step.outer().new, code=OCCUPIED)
     return Placement(pid, [step], claim, unit)
 
 
@@ -371,11 +374,14 @@ def _check_new(step: Step) -> None:
     if os.path.isdir(directory):
         if controlfile.read(f"{directory}/cgroup.procs").strip():
             raise Refused(
-                "is occupied by another process, expected an empty cgroup", path=directory
+                "is occupied by another process, expected an empty cgroup",
+                path=directory,
+                code=OCCUPIED,
             )
         inner = os.path.basename(directories.first_inside(directory))
         if inner:
-            raise Refused(f"holds the cgroup {inner}, expected an empty one", path=directory)
+            reason = f"holds the cgroup {inner}, expected an empty one"
+            raise Refused(reason, path=directory, code=OCCUPIED)
     if step.hierarchy.name == hierarchies.V2:
         _check_thawed(step, "cgroup.freeze", "0")
     elif "freezer" in step.hierarchy.name.split(","):
@@ -390,7 +396,8 @@ def _check_thawed(step: Step, name: str, thawed: str) -> None:
         except (FileNotFoundError, NotADirectoryError):
             state = thawed
         if state != thawed:
-            raise Refused(f"is frozen, expected {thawed}", path=f"{directory}/{name}")
+            reason = f"is frozen, expected {thawed}"
+            raise Refused(reason, path=f"{directory}/{name}", code=FROZEN)
         directory = os.path.dirname(directory)
 
 
@@ -408,4 +415,5 @@ def _check_limits(step: Step) -> None:
             raise Refused(
                 f'the move leaves the limit {found[1]!r} of a parent, expected "leaveParent": true',
                 path=found[0],
+                code=PARENT_LIMIT,
             )

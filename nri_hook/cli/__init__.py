@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HookError as error:
-        _say(namespace.command, str(error))
+        code = f" [{error.code}]" if error.code else ""
+        _say(namespace.command, f"{error}{code}")
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # whoever reads it has seen enough; at its end Python writes the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

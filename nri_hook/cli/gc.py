@@ -112,7 +112,7 @@ def _settle(book: record.Record, args: argparse.Namespace) -> int:
     if document:
         report.id, report.source = document["id"], document["cgroupsPath"]
         errors = _do(todo, book, time.monotonic() + args.timeout, report)
-    lines = [*report.notes, *map(str, errors)]
+    lines = [*(note.text for note in report.notes), *map(str, errors)]
     try:
         container_log.append(report)
     except OSError as error:
@@ -141,6 +141,7 @@ def _do(todo: str, book: record.Record, deadline: float, report: Report) -> list
         deletion.forget(document)
     if errors:
         report.outcome, report.message = "failed", "; ".join(map(str, errors))
+        report.code = errors[0].code
     return errors
 
 

@@ -116,7 +116,7 @@ class One(Trial):
         except HookError as error:
             if os.geteuid() == 0:
                 raise HookError(
-                    f"{error.args[0]}, so it is not run", plugin=error.plugin, path=error.path
+                    f"{error.args[0]}, so it is not run", error.plugin, error.path, error.code
                 ) from None
             self.warning = f"the hook would not run it: {error}"
 
@@ -156,7 +156,7 @@ class Configured(Trial):
         except HookError as error:
             self.failure = str(error)
         self.calls = self.chain.calls
-        self.warning = "; ".join(self.chain.notes)
+        self.warning = "; ".join(note.text for note in self.chain.notes)
 
     def _take(self, answer: Any) -> None:
         if answer:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nri_hook.cli import fixes, screen, state
+from nri_hook.cli import remedies, screen, state
 from nri_hook.errors import HookError, printable
 from nri_hook.hook import container_log
 
@@ -137,9 +137,9 @@ def _show(entry: dict[str, Any]) -> None:
         screen.line(f"  why: {entry['message']}")
     for note in entry["notes"]:
         screen.line(f"  note: {note}")
-    fix = fixes.find("\n".join([entry["message"], *entry["notes"]]))
-    if fix:
-        screen.line(f"  what to do: {fix}")
+    for code in entry.get("codes", ()):
+        if code in remedies.REMEDIES:
+            screen.line(f"  what to do: {remedies.REMEDIES[code]}")
     if entry["to"] and entry["to"] != entry["from"]:
         screen.line(f"  from {screen.short(entry['from'])}")
         screen.line(f"  to   {screen.short(entry['to'])}")

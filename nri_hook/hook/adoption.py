@@ -52,7 +52,7 @@ def adopt(book: "Record", report: "Report") -> str:
         book.save({**document, "outcome": "adopted"})
         forget(placed)
     # createRuntime has done it, unless systemd was late or the hook was killed.
-    report.notes += map(str, old_cgroups.make_anew(placed, document["pid"], book.directory))
+    report.note_all(old_cgroups.make_anew(placed, document["pid"], book.directory))
     return "adopted"
 
 
@@ -106,7 +106,7 @@ def _leave(book: "Record", elsewhere: "dict[str, str]", report: "Report") -> Non
     others = f" and {len(elsewhere) - 1} more" if len(elsewhere) > 1 else ""
     reason = f"its process has left its new cgroup for {cgroup} ({name or 'v2'}{others})"
     report.target = ""
-    report.notes.append(f"left where it is: {reason}")
+    report.note(f"left where it is: {reason}")
     book.save(
         {
             **document,

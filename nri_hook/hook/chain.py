@@ -3,7 +3,7 @@
 import time
 
 from nri_hook import spawn, strictjson
-from nri_hook.errors import HookError
+from nri_hook.errors import BAD_ANSWER, NO_TIME, PLUGIN_ERROR, TIMED_OUT, HookError, Note
 from nri_hook.hook import payload, plugin
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ class Chain:
     results: their answers.
     late: those of `called` that ran into their deadline.
     calls: every call made here, in order.
-    notes: lines worth logging that are not failures.
+    notes: what is worth saying and is not a failure.
     meanwhile: called again and again while a plugin runs.
     """
 
@@ -61,7 +61,7 @@ class Chain:
         self.meanwhile = meanwhile
         self.directories = plugin.Directories(directories)
         self.calls: "list[Call]" = []
-        self.notes: "list[str]" = []
+        self.notes: "list[Note]" = []
         self.called: "list[int]" = []
         self.late: "list[int]" = []
         self.results: "list[dict[str, Any]]" = []
@@ -85,7 +85,7 @@ class Chain:
             except HookError as error:
                 if not entry.ignore or not error.plugin:  # what is our own fault is not covered
                     raise
-                self.notes.append(f"{error} (ignored)")
+                self.notes.append(Note(f"{error} (ignored)", error.code))
                 continue
             self.results.append(result)
             if result.get("cgroupsPath"):
@@ -116,7 +116,8 @@ class Chain:
                 continue
             answers.append(answer)
             if answer.get("cgroupsPath"):
-                self.notes.append(f"plugin {answer['plugin']}: its cgroupsPath is ignored")
+                text = f"plugin {answer['plugin']}: its cgroupsPath is ignored"
+                self.notes.append(Note(text))
         return answers, errors
 
     def _call(
@@ -132,7 +133,7 @@ class Chain:
         found = self.directories.find(entry.type)
         now = time.monotonic()
         if now >= deadline:
-            raise HookError("no time is left for it", plugin=entry.type)
+            raise HookError("no time is left for it", plugin=entry.type, code=NO_TIME)
         if entry.timeout is not None:
             deadline = min(deadline, now + entry.timeout)
         document = payload.for_plugin(request, entry.document, results)
@@ -154,12 +155,14 @@ class Chain:
                 f"killed: no answer within {deadline - now:.3g} s{_tail(outcome.errors)}",
                 plugin=entry.type,
                 path=found.path,
+                code=TIMED_OUT,
             )
         if outcome.flooded:
             raise HookError(
                 f"killed: its answer is larger than {spawn.MAX_OUTPUT} bytes",
                 plugin=entry.type,
                 path=found.path,
+                code=BAD_ANSWER,
             )
         return self._judge(entry.type, outcome, request)
 
@@ -175,11 +178,13 @@ class Chain:
                 f"{error.args[0]}{_status(outcome)}{_tail(outcome.errors)}",
                 plugin=type,
                 path=error.path,
+                code=error.code,
             ) from None
         if result.get("error"):
-            raise HookError(f"says: {result['error'][:MAX_TAIL]}", plugin=type)
+            reason = f"says: {result['error'][:MAX_TAIL]}"
+            raise HookError(reason, plugin=type, code=PLUGIN_ERROR)
         if outcome.status != 0:
-            self.notes.append(f"plugin {type}: a good answer{_status(outcome)}")
+            self.notes.append(Note(f"plugin {type}: a good answer{_status(outcome)}"))
         return result
 
 

@@ -36,9 +36,10 @@ def append(report: "Report") -> None:
     """Add an invocation to the log of its container, if it has said anything. Raises OSError.
 
     The keys: time (seconds since the epoch), stage, container, from, to (cgroupsPath), outcome,
-    message (of a failure), notes, calls. A call: type, state, ms, status (exit status, -N for
-    signal N, null where it was killed by us), answer, stderr. After a failed create, payload: the
-    last one sent, as text; or payloadBytes where it is too large.
+    message (of a failure), notes, codes (of the failure, then of what the notes tell), calls. A
+    call: type, state, ms, status (exit status, -N for signal N, null where it was killed by us),
+    answer, stderr. After a failed create, payload: the last one sent, as text; or payloadBytes
+    where it is too large.
     """
     directory, name = report.record
     if not name or not report.outcome:
@@ -84,6 +85,8 @@ def _is_entry(entry: "Any") -> bool:
         and all(type(entry.get(key)) is str for key in STRINGS)
         and type(entry.get("notes")) is list
         and all(type(note) is str for note in entry["notes"])
+        and type(entry.get("codes", [])) is list  # which version 0.1.0 did not write
+        and all(type(code) is str for code in entry.get("codes", []))
         and type(entry.get("calls")) is list
         and all(_is_call(call) for call in entry["calls"])
         and type(entry.get("payload", "")) is str
@@ -134,7 +137,8 @@ def _entry(
         "to": report.target[:limit],
         "outcome": report.outcome,
         "message": report.message[:limit],
-        "notes": [note[:limit] for note in report.notes[-MAX_NOTES:]],
+        "notes": [note.text[:limit] for note in report.notes[-MAX_NOTES:]],
+        "codes": _codes(report),
         "calls": [_call(call, limit) for call in report.calls[-MAX_CALLS:]],
     }
     if keep:
@@ -142,6 +146,12 @@ def _entry(
     elif payload:
         entry["payloadBytes"] = len(payload)
     return entry
+
+
+def _codes(report: "Report") -> "list[str]":
+    """Each code once, that of the failure first."""
+    codes = [report.code, *(note.code for note in report.notes)]
+    return [code for code in dict.fromkeys(codes) if code]
 
 
 def _call(call: "Call", limit: int) -> "dict[str, Any]":

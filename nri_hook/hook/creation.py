@@ -3,7 +3,7 @@
 import time
 
 from nri_hook import procfs
-from nri_hook.errors import HookError, Left, Refused
+from nri_hook.errors import INTERNAL, MUST_BE_PLACED, NOT_REMOVED, HookError, Left, Refused
 from nri_hook.hook import payload, record, runtimes
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def check_may_start(left: Left, entries: "list[Entry]") -> None:
     for entry in entries:
         if entry.must_place:
             reason = f'it must not start where it is ("onLeft": "fail"): {left}'
-            raise Refused(reason, plugin=entry.type) from None
+            raise Refused(reason, plugin=entry.type, code=MUST_BE_PLACED) from None
 
 
 class Creation:
@@ -93,9 +93,9 @@ class Creation:
 
         _check_gone(document, self.book.path)
         present = self.request.get("pid", 0)
-        self.report.notes.append("a former container of this id was not deleted; doing it now")
+        self.report.note("a former container of this id was not deleted; doing it now")
         for error in deletion.finish(document, deadline, PATIENCE, self.report, present):
-            self.report.notes.append(str(error))
+            self.report.note(str(error), error.code)
             self.leftovers = document["placements"]
 
     def take_over(self, former: "record.Record", deadline: float) -> None:
@@ -108,7 +108,7 @@ class Creation:
         else:  # other plugins than now: theirs ends here
             from nri_hook.hook import deletion
 
-            self.report.notes += map(str, deletion.send(document, deadline, self.report))
+            self.report.note_all(deletion.send(document, deadline, self.report))
         self.leftovers += document["placements"]
         self.save()
         former.remove()
@@ -120,7 +120,7 @@ class Creation:
             self.outcome = self._place(answer) if answer else self._unplaced()
             self._save_end()
             if self.mover:
-                self.report.notes += map(str, self.mover.settle())
+                self.report.note_all(self.mover.settle())
         except (Exception, KeyboardInterrupt) as error:
             raise self._undo(error) from error
         finally:
@@ -196,7 +196,7 @@ class Creation:
             check_may_start(left, [answer.entry])
             return self._leave(left)
         except Refused as refused:
-            raise Refused(refused.args[0], plugin=answer.entry.type, path=refused.path) from None
+            raise Refused(refused.args[0], answer.entry.type, refused.path, refused.code) from None
         if placed is None:
             self.report.target = ""
             return "stays"
@@ -216,16 +216,20 @@ class Creation:
     def _leave(self, left: Left) -> str:
         errors = self._take_back(time.monotonic() + UNDO_TIME)
         if errors:
-            raise HookError("; ".join([f"{left}; not undone", *map(str, errors)]))
+            text = "; ".join([f"{left}; not undone", *map(str, errors)])
+            raise HookError(text, code=NOT_REMOVED)
         self.report.target = ""
         self.reason = str(left)
-        self.report.notes.append(f"left where it is: {left}")
+        self.report.note(f"left where it is: {left}", left.code)
         return "left"
 
     def _undo(self, error: BaseException) -> HookError:
         """Undo the placement, then send `delete` to every plugin that was called; what to say."""
         deadline = time.monotonic() + UNDO_TIME
-        reason = str(error) if isinstance(error, HookError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, HookError):
+            reason, code = str(error), error.code
+        else:
+            reason, code = f"{type(error).__name__}: {error}", INTERNAL
         undone = []
         begun = self._begun()
         # A cgroup that somebody else has entered is waited for in vain: some time is the plugins'.
@@ -238,7 +242,7 @@ class Creation:
                 self.request, self.container.cgroups_path, self.container.membership
             )
             _, lost = self.chain.delete(request, called, self.chain.results, deadline)
-            self.report.notes += [f"delete: {failure}" for failure in lost]
+            self.report.note_all(lost, "delete: ")
             types = [self.chain.entries[index].type for index in reversed(called)]
             undone.append("delete sent to " + ", ".join(types))
         try:
@@ -250,7 +254,7 @@ class Creation:
             failed.append(problem)
         parts = [reason, "undone: " + ", ".join(undone) if undone else "nothing to undo"]
         parts += [f"NOT undone: {problem}" for problem in failed]
-        return HookError("; ".join(parts))
+        return HookError("; ".join(parts), code=code)
 
 
 def _check_gone(document: "record.RecordDocument", path: str) -> None:

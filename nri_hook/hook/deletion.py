@@ -23,8 +23,7 @@ def finish(
     container with the same id, 0 if there is none. A plugin that fails is noted in `report` and
     changes nothing.
     """
-    for error in send(document, deadline, report):
-        report.notes.append(f"delete: {error}")
+    report.note_all(send(document, deadline, report), "delete: ")
     errors = []
     end = time.monotonic() + patience
     # Natively the runtime ends what outlives init; in a pid namespace of its own nothing does.

@@ -3,7 +3,7 @@
 import os
 
 from nri_hook import strictjson, trust
-from nri_hook.errors import HookError, invalid
+from nri_hook.errors import BAD_CONFIGURATION, HookError, invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def paths(directory: str) -> "list[str]":
     except (FileNotFoundError, NotADirectoryError):
         names = []
     except OSError as error:
-        raise HookError(error.strerror or "cannot be read", path=drop_ins) from None
+        reason = error.strerror or "cannot be read"
+        raise HookError(reason, path=drop_ins, code=BAD_CONFIGURATION) from None
     if names:
         return [os.path.join(drop_ins, name) for name in sorted(names)]
     single = os.path.join(directory, "conf.json")
@@ -69,11 +70,12 @@ def _entries(path: str) -> "list[Entry]":
         finally:
             os.close(fd)
     except strictjson.JSONError as error:
-        raise HookError(str(error), path=path) from None
+        raise HookError(str(error), path=path, code=BAD_CONFIGURATION) from None
     except OSError as error:
-        raise HookError(error.strerror or "cannot be read", path=path) from None
+        reason = error.strerror or "cannot be read"
+        raise HookError(reason, path=path, code=BAD_CONFIGURATION) from None
     if not _well_formed(document):
-        raise invalid("host-configuration", document, path=path)
+        raise invalid("host-configuration", document, path=path, code=BAD_CONFIGURATION)
     return [Entry(entry) for entry in document.get("plugins") or []]
 
 

@@ -13,7 +13,7 @@ import stat
 import sys
 
 from nri_hook import fastimport, skel, spawn, trust
-from nri_hook.errors import HookError
+from nri_hook.errors import CANNOT_RUN, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def start(
         code, streams = _compiled(path, directory), _streams()
         pid = os.fork()
     except OSError as error:
-        raise HookError(f"cannot be run: {error.strerror}", path=path) from None
+        raise HookError(f"cannot be run: {error.strerror}", path=path, code=CANNOT_RUN) from None
     if pid == 0:
         status = 1
         try:

@@ -5,7 +5,7 @@ containerd ran. Requests are the union of both, results may have either form or 
 """
 
 from nri_hook import strictjson
-from nri_hook.errors import HookError, invalid
+from nri_hook.errors import BAD_ANSWER, HookError, invalid
 from nri_hook.hook import oci
 
 TYPE_CHECKING = False
@@ -115,9 +115,9 @@ def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[s
     try:
         document = strictjson.spell_keys(strictjson.loads(output), RESULT_KEYS)
     except strictjson.JSONError as error:
-        raise HookError(str(error), plugin=plugin, path="its answer") from None
+        raise HookError(str(error), plugin, "its answer", BAD_ANSWER) from None
     if not _well_formed(document):
-        raise invalid("result", document, plugin=plugin, path="its answer")
+        raise invalid("result", document, plugin, "its answer", BAD_ANSWER)
     result = {key: value for key, value in document.items() if value is not None}
     for key in ("id", "pid", "state"):
         expected = common.get(key)
@@ -128,6 +128,7 @@ def read_result(output: bytes, plugin: str, common: "dict[str, Any]") -> "dict[s
                 f"/{key}: expected {wanted}, found {repr(result[key])[:60]}",
                 plugin=plugin,
                 path="its answer",
+                code=BAD_ANSWER,
             )
     if not result.get("plugin"):
         result["plugin"] = plugin

@@ -4,7 +4,7 @@ import errno
 import os
 
 from nri_hook import spawn, trust
-from nri_hook.errors import HookError
+from nri_hook.errors import NOT_EXECUTABLE, NOT_FOUND, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class Program:
             directory = self.directory or trust.Directory(os.path.dirname(self.path))
             fd = directory.open_file(os.path.basename(self.path))
         except HookError as error:
-            raise HookError(error.args[0], plugin=self.type, path=self.path) from None
+            raise HookError(error.args[0], self.type, self.path, error.code) from None
         except OSError as error:
             reason = error.strerror or "unreadable"
             raise HookError(reason, plugin=self.type, path=self.path) from None
         mode = os.fstat(fd).st_mode
         os.close(fd)
         if not self.hosted and not mode & 0o111:
-            raise HookError(os.strerror(errno.EACCES), plugin=self.type, path=self.path)
+            raise HookError(os.strerror(errno.EACCES), self.type, self.path, NOT_EXECUTABLE)
         self.directory = directory
 
     def run(
@@ -65,7 +65,7 @@ class Program:
                 meanwhile,
             )
         except HookError as error:
-            raise HookError(error.args[0], plugin=self.type, path=self.path) from None
+            raise HookError(error.args[0], self.type, self.path, error.code) from None
 
 
 class Directories:
@@ -88,7 +88,7 @@ class Directories:
                     program.check()
                     self._checked[directory] = program.directory
                     return program
-        raise HookError(f"not found in {', '.join(self.paths)}", plugin=type)
+        raise HookError(f"not found in {', '.join(self.paths)}", plugin=type, code=NOT_FOUND)
 
 
 def find(type: str, directories: "list[str]") -> Program:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional, TypedDict, Union
 
     from nri_hook.cgroups.plan import PlacementDocument
+    from nri_hook.hook.report import Report
 
     class Creator(TypedDict):
         """The runtime's process that created the container: its pid and start time."""
@@ -248,14 +249,14 @@ class NoRecord:
 
 
 def open_or_none(
-    options: Options, name: str, id: str, deadline: float, notes: "list[str]"
+    options: Options, name: str, id: str, deadline: float, report: "Report"
 ) -> "Union[Record, NoRecord]":
     """The record of that name for container `id`, or its stand-in with a note why. Raises HookError
     if it is locked, unreadable, or another container's."""
     try:
         path = directory(options)
     except HookError as error:
-        notes.append(f"no record is kept: {error}")
+        report.note(f"no record is kept: {error}", error.code)
         return NoRecord(error)
     record = Record(path, name, deadline)
     record.check_is_of(id)

@@ -7,10 +7,13 @@ import errno
 import os
 import time
 
-from nri_hook.errors import printable, word
+from nri_hook.errors import Note, printable, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nri_hook.errors import HookError
     from nri_hook.hook.chain import Call
 
 # Bytes of a line, and characters of one value in it: nobody shall push the outcome out of it.
@@ -29,7 +32,7 @@ class Report:
 
     record: (directory, name) of the container's record, ("", "") where none is kept. calls: of its
     plugins. source, target: cgroupsPath before and after, where there is one. notes: what else
-    happened. outcome: a word or two, "" as long as nothing was said. message: of a failure.
+    happened. outcome: a word or two, "" as long as nothing was said. message, code: of a failure.
     """
 
     def __init__(self, stage: str) -> None:
@@ -39,22 +42,33 @@ class Report:
         self.calls: "list[Call]" = []
         self.source = ""
         self.target = ""
-        self.notes: "list[str]" = []
+        self.notes: "list[Note]" = []
         self.outcome = ""
         self.message = ""
+        self.code = ""
+
+    def note(self, text: str, code: str = "") -> None:
+        """Have it said in the end. code: of the error that it tells of."""
+        self.notes.append(Note(text, code))
+
+    def note_all(self, errors: "Iterable[HookError]", head: str = "") -> None:
+        """Have these errors said, each after `head`."""
+        self.notes += [Note(f"{head}{error}", error.code) for error in errors]
 
     def succeed(self, outcome: str) -> None:
         """Log the outcome at level info, or warning if there are notes, which go to stderr too."""
         self.outcome = outcome
         if self.notes:
-            _say(self._head() + "; ".join(self.notes))
+            _say(self._head() + "; ".join(note.text for note in self.notes))
         self._log(WARNING if self.notes else INFO)
 
-    def fail(self, message: str) -> None:
-        """Log the failure at level error, and say it on stderr."""
+    def fail(self, message: str, code: str = "") -> None:
+        """Log the failure at level error, and say it on stderr. code: as of a HookError."""
         self.outcome = "failed"
         self.message = message
-        _say(self._head() + "; ".join([message, *self.notes]))
+        self.code = code
+        said = "; ".join([message, *(note.text for note in self.notes)])
+        _say(f"{self._head()}{said}", f" [{code}]" if code else "")
         self._log(ERROR)
 
     def warn(self, line: str) -> None:
@@ -74,8 +88,11 @@ class Report:
             container=self.id,
             **{key: value for key, value in known.items() if value},
             outcome=self.outcome,
+            **{"code": self.code} if self.code else {},
         )
-        _send(level, text + "".join(f"; {m}" for m in (self.message, *self.notes) if m))
+        said = [self.message] if self.message else []
+        said += [note.text for note in self.notes]
+        _send(level, text + "".join(f"; {words}" for words in said))
 
 
 def _fields(**values: str) -> str:
@@ -86,13 +103,14 @@ def _cut(value: str) -> str:
     return value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."
 
 
-def _line(text: str) -> bytes:
-    """It as one line of at most MAX_LINE bytes, which are whole characters."""
-    data = printable(text[:MAX_LINE]).encode()[:MAX_LINE]
-    return data.decode("utf-8", "ignore").encode()
+def _line(text: str, end: str = "") -> bytes:
+    """It as one line of at most MAX_LINE bytes, which are whole characters. end: is not cut."""
+    room = MAX_LINE - len(end)
+    data = printable(text[:room]).encode()[:room]
+    return data.decode("utf-8", "ignore").encode() + end.encode()
 
 
-def _say(text: str) -> None:
+def _say(text: str, end: str = "") -> None:
     """Write a line to stderr, unless it is a pipe that nobody reads."""
     import select
 
@@ -100,7 +118,7 @@ def _say(text: str) -> None:
     poll.register(2, select.POLLOUT)
     try:
         if poll.poll(PATIENCE * 1000):
-            os.write(2, _line(text) + b"\n")
+            os.write(2, _line(text, end) + b"\n")
     except OSError:  # nobody listens; syslog has it
         pass
 

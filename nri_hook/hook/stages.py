@@ -6,7 +6,7 @@ import time
 
 # What only some stages need, these import themselves: a module costs as much as forty system calls.
 from nri_hook import strictjson
-from nri_hook.errors import HookError, Left, UsageError
+from nri_hook.errors import INTERNAL, REGISTERED_TWICE, HookError, Left, UsageError
 from nri_hook.hook import host_config, oci, options, record, runtimes
 from nri_hook.hook.report import Report
 
@@ -42,7 +42,7 @@ def precreate(flags: options.Options, stdin: bytes, report: Report) -> None:
     report.source = draft.cgroups_path
     request = draft.request()
     name = record.setup_name(draft.id)
-    book = record.open_or_none(flags, name, draft.id, deadline, report.notes)
+    book = record.open_or_none(flags, name, draft.id, deadline, report)
     report.record = (book.directory, book.name)
     chain = Chain(entries, flags.plugin_path())
     creation = Creation(draft, request, chain, book, report)
@@ -71,10 +71,11 @@ def create_runtime(flags: options.Options, stdin: bytes, report: Report) -> None
     report.source = container.cgroups_path
     request = container.request()
     name = record.name(container.caller.root, state.id)
-    book = record.open_or_none(flags, name, state.id, deadline, report.notes)
+    book = record.open_or_none(flags, name, state.id, deadline, report)
     report.record = (book.directory, book.name)
     if container.is_of(book.document) and book.document["outcome"] != "chain":
-        report.notes.append("called twice for one container: the hook is registered twice")
+        reason = "called twice for one container: the hook is registered twice"
+        report.note(reason, REGISTERED_TWICE)
         report.succeed(book.document["outcome"])
         return
     meanwhile = None
@@ -135,7 +136,7 @@ def poststop(flags: options.Options, stdin: bytes, report: Report) -> None:
     errors = deletion.finish(book.document, deadline, PATIENCE, report)
     deletion.forget(book.document)
     if errors:
-        raise HookError("; ".join(str(error) for error in errors))
+        raise HookError("; ".join(map(str, errors)), code=errors[0].code)
     book.remove()
     report.succeed("removed")
 
@@ -170,13 +171,13 @@ def main(argv: "list[str]") -> "NoReturn":
         report.fail(str(error))
         status = 2
     except HookError as error:
-        report.fail(str(error))
+        report.fail(str(error), error.code)
         status = 0 if stage in NEVER_FAIL else 1
     except KeyboardInterrupt:
         report.fail("interrupted")
         status = 0 if stage in NEVER_FAIL else 1
     except Exception as error:
-        report.fail(f"a fault of nri-hook itself: {type(error).__name__}: {error}")
+        report.fail(f"a bug in nri-hook: {type(error).__name__}: {error}", INTERNAL)
         status = 0 if stage in NEVER_FAIL else 1
     finally:
         try:

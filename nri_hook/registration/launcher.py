@@ -21,7 +21,7 @@ import sys
 from importlib import metadata
 
 from nri_hook import trust
-from nri_hook.errors import HookError
+from nri_hook.errors import CANNOT_RUN, UNTRUSTED, HookError
 
 DEFAULT = "/usr/libexec/oci/hooks.d/nri-hook"
 MODE = 0o755
@@ -188,7 +188,7 @@ def verify(python: str, paths: list[str]) -> list[str]:
             umask=0o022,  # of the bytecode that this may write
         )
     except OSError as error:
-        raise HookError(f"cannot be run: {error.strerror}", path=python) from None
+        raise HookError(f"cannot be run: {error.strerror}", path=python, code=CANNOT_RUN) from None
     if run.returncode:
         last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise HookError(f"-IS cannot import {names}: {last or run.returncode}", path=python)
@@ -235,6 +235,7 @@ def _refuse_writable(path: str, mode: int) -> None:
         raise HookError(
             f"may be written by others (mode {stat.S_IMODE(mode):04o}), expected root alone",
             path=path,
+            code=UNTRUSTED,
         )
 
 

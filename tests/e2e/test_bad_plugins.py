@@ -93,12 +93,14 @@ class Trial:
     def said(self, done):
         """The one line of a hook that failed, after `container ID: `: in the log, and from runc."""
         text = done.refused()
-        (line,) = self.log.lines(self.id)
-        line = line.partition(" outcome=failed; ")[2]
-        assert line, done
+        (logged,) = self.log.lines(self.id)
+        found = re.search(r" outcome=failed(?: code=([a-z-]+))?; (.*)$", logged)
+        assert found, done
+        code, line = found.groups()
+        end = f" [{code}]" if code else ""
         if self.runtime.binary != "crun":  # which keeps it to itself
             said = stderr_of_hook(text)
-            assert said == f"nri-hook createRuntime: container {self.id}: {line}\n"
+            assert said == f"nri-hook createRuntime: container {self.id}: {line}{end}\n"
         return line
 
     def calls(self):
@@ -267,7 +269,7 @@ def test_every_runtime_fails_the_container(scene, node, runtime, log):
         assert line in text
     id = bad.call("create")["payload"]["id"]
     (logged,) = [entry for entry in log.lines(id) if scene.cgroup in entry]
-    assert f"outcome=failed; {line} mover" in logged
+    assert f"outcome=failed code=bad-answer; {line} mover" in logged
     assert node.calls() == [
         ("mover", "create"),
         ("bad", "create"),
@@ -363,7 +365,10 @@ def test_an_occupied_cgroup(trial):
         line = f"{directories[-1]}: is occupied by another process, expected an empty cgroup"
         assert trial.create().refused()
         (logged,) = trial.log.lines(trial.id)
-        assert f"outcome=failed; plugin bad: {line}; undone: delete sent to last, bad" in logged
+        assert (
+            f"outcome=failed code=occupied; plugin bad: {line}; undone: delete sent to last, bad"
+            in logged
+        )
         assert cgroups.read(f"{directories[-1]}/cgroup.procs") == str(process.pid)
     finally:
         process.kill()
@@ -594,7 +599,7 @@ def fails_early(trial):
     assert trial.calls() == trial.node.left() == trial.scene.left_cgroups() == []
     assert not os.path.exists(trial.canary)
     assert line.count("\n") == 1 and line.startswith("nri-hook createRuntime: ")
-    return line.partition(": ")[2][:-1]
+    return line.partition(": ")[2][:-1].removesuffix(" [bad-configuration]")
 
 
 @hostonly
@@ -616,15 +621,16 @@ def test_a_configuration_that_others_may_write(trial):
     """They could name any program of the plugin directories, with any conf."""
     path = trial.node.configure(trial.first)
     os.chmod(path, 0o666)
-    line = f"{path}: file conf.json may be written by others (mode 0666)"
+    line = f"{path}: file conf.json may be written by others (mode 0666) [untrusted]"
     assert fails_early(trial) == line
     os.chmod(path, 0o600)
     os.chmod(trial.node.conf_dir, 0o775)
-    line = f"{path}: directory conf may be written by others (mode 0775)"
+    line = f"{path}: directory conf may be written by others (mode 0775) [untrusted]"
     assert fails_early(trial) == line
     os.chmod(trial.node.conf_dir, 0o700)
     os.chown(path, 1000, 1000)
-    assert fails_early(trial) == f"{path}: file conf.json belongs to uid 1000, expected root"
+    line = f"{path}: file conf.json belongs to uid 1000, expected root [untrusted]"
+    assert fails_early(trial) == line
 
 
 def with_environment(trial, *words):

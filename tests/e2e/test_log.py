@@ -124,7 +124,7 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_notes_are_a_warning_and_go_to_stderr_too():
-    code = FULL + "report.notes = ['first', 'second']; report.succeed('left')"
+    code = FULL + "report.note('first'); report.note('second', 'left'); report.succeed('left')"
     priority, message = line(code)
     assert priority == WARNING
     assert message.endswith(" outcome=left; first; second")
@@ -132,11 +132,11 @@ def test_notes_are_a_warning_and_go_to_stderr_too():
 
 
 def test_a_failure_is_an_error():
-    code = FULL + "report.notes = ['note']; report.fail('it broke')"
+    code = FULL + "report.note('note'); report.fail('it broke', 'occupied')"
     priority, message = line(code)
     assert priority == ERROR
-    assert message.endswith(" outcome=failed; it broke; note")
-    assert said(code)[1] == ["nri-hook createRuntime: container redis: it broke; note"]
+    assert message.endswith(" outcome=failed code=occupied; it broke; note")
+    assert said(code)[1] == ["nri-hook createRuntime: container redis: it broke; note [occupied]"]
     assert said("report.fail('early')")[1] == ["nri-hook createRuntime: early"]
 
 
@@ -154,7 +154,9 @@ def test_what_strangers_write_stays_in_its_line(place):
 
 
 def test_notes_and_failures_of_strangers_stay_in_their_line():
-    code = f'report.notes = ["{STRANGE}"] * 2; report.calls = [call("{STRANGE}", 1)]'
+    code = (
+        f'report.note("{STRANGE}"); report.note("{STRANGE}"); report.calls = [call("{STRANGE}", 1)]'
+    )
     for end in (f'report.fail("{STRANGE}")', "report.succeed('x')"):
         lines, errors = said(f"{code}; {end}")
         assert len(lines) == len(errors) == 1

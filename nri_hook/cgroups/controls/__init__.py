@@ -51,7 +51,7 @@ class Controls(Group):
             inner = paths.delegated(annotations or {})
             super().__init__(_homes(cgroups_path, membership, inner))
         except Left as left:  # for a plugin that is a failure
-            raise Refused(left.args[0]) from None
+            raise Refused(left.args[0], code=left.code) from None
         if creating and pid:
             self._check_alone(pid)
 

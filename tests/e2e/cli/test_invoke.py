@@ -157,7 +157,7 @@ def test_a_plugin_that_others_may_write(node, invoke):
     os.chmod(path, 0o775)
     why = f"plugin some: {path}: file some may be written by others (mode 0775)"
     done = invoke.call("--plugin", path)
-    assert (done.status, done.err) == (1, f"nri-hook invoke: {why}, so it is not run\n")
+    assert (done.status, done.err) == (1, f"nri-hook invoke: {why}, so it is not run [untrusted]\n")
     node.configure("some")
     assert invoke(status=1)["failure"] == why
 

@@ -89,7 +89,7 @@ MISTAKES = {
     no_interpreter: ("cannot be run: No such file or directory", "interpreter of its first line"),
     bad_configuration: ("/conf.json: no JSON value at", "Correct that file"),
     version_of_wrong_type: ("its answer: /version: expected", "a Result of NRI 0.1"),
-    slow: ("killed: no answer within 3 s, stderr: waiting for", "More time: `timeout` in"),
+    slow: ("killed: no answer within 3 s, stderr: waiting for", "For more time, set `timeout` in"),
     unit: (
         "plugin mover: cgroupsPath 'qos.slice:nri:one' has systemd's form, expected a path as",
         "This container is on cgroupfs, so the plugin has to answer a path",
@@ -137,7 +137,7 @@ def test_somebody_else_is_there(scene, node, runc):
     sleeper = scene.sleeper()
     for directory in target.directories:
         cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
-    target.assert_refused("Somebody else is there. Have the plugin answer a place for each")
+    target.assert_refused("Another container or process is there. Let the plugin answer a place")
 
 
 def test_a_frozen_place(scene, node, runc):
@@ -160,7 +160,7 @@ def test_out_of_a_limited_parent(scene, node, runc):
         if os.path.exists(f"{directory}/pids.max"):
             cgroups.write(f"{directory}/pids.max", 100)
     target = Target(scene, node, runc, f"{parent}/one")
-    target.assert_refused("If the container may leave that limit, say so in the plugin's entry")
+    target.assert_refused('If the container may leave that limit, set "leaveParent": true')
 
 
 def test_no_time_is_left(scene, runc):
@@ -185,7 +185,7 @@ def test_registered_twice(scene, node, runc):
     runc.create("one", bundle).check()
     note, what_to_do = log(node, "one").check().out.splitlines()[-3:-1]
     assert note == "  note: called twice for one container: the hook is registered twice"
-    assert "Take one of the two hook files" in what_to_do
+    assert "Remove one of the two hook files" in what_to_do
     runc.delete("one").check()
 
 

@@ -16,7 +16,8 @@ def report(directory, calls=(), notes=(), outcome="failed", message="", stage="c
     found.record = (str(directory), "one-01234567")
     found.id = "one"
     found.calls = list(calls)
-    found.notes = list(notes)
+    for note in notes:
+        found.note(note)
     found.outcome, found.message = outcome, message
     return found
 
