@@ -9,9 +9,10 @@ from nri_hook.hook import oci, payload, runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
-    from nri_hook.hook.movers import LiveMove
+    from nri_hook.cgroups.plan import Placement, PlacementDocument
+    from nri_hook.hook.creation import Ledger
     from nri_hook.hook.record import RecordDocument
 
 # What the annotations of an engine that knows pods begin with.
@@ -90,8 +91,6 @@ class Container:
 
     def mover(self) -> "LiveMove":
         """What moves it."""
-        from nri_hook.hook.movers import LiveMove
-
         return LiveMove(self)
 
     def check_movable(self) -> None:
@@ -126,3 +125,64 @@ class Container:
                     f"CRI-O does what the pod's annotation {key!r} asks in the cgroup that it"
                     " computes, expected no such annotation or no cgroupsPath for this pod"
                 )
+
+
+class LiveMove:
+    """createRuntime: init waits in the cgroup that the runtime made, and goes to another."""
+
+    def __init__(self, container: "Container") -> None:
+        self.container = container
+        self.plan: "Optional[Placement]" = None
+
+    def put(self, path: str, leave_parent: bool, ledger: "Ledger") -> "Optional[dict[str, str]]":
+        """Move init, with all that its cgroup is. Raises Left, Refused or HookError."""
+        # Most containers stay where they are: what moves is imported when one is to be moved, all
+        # at once, before anything has been changed.
+        from nri_hook.cgroups import mounts, move, plan
+
+        container = self.container
+        container.check_movable()
+        pid = container.init.pid
+        membership = hierarchies.membership(pid)
+        planned = plan.plan(
+            pid,
+            membership,
+            container.cgroups_path,
+            path,
+            ledger.name,
+            ledger.directory,
+            leave_parent,
+            delegated=container.delegated(),
+        )
+        if planned is None:
+            return None
+        planned.keeps_scope = container.is_crio()
+        with mounts.look(
+            planned, container.bundle, container.rootfs(), container.caller.name
+        ) as seen:
+            self.plan = planned
+            move.apply(planned, container.bundle, seen, ledger.is_stale, ledger.save)
+        container.init.check()
+        return dict(membership, **planned.cgroups)
+
+    def take_back(self, deadline: float) -> "list[HookError]":
+        """Move init back, remove what was made; what failed."""
+        if self.plan is None:
+            return []
+        from nri_hook.cgroups import move
+
+        errors = move.undo(self.plan, deadline)
+        if not errors:
+            self.plan = None
+        return errors
+
+    def settle(self) -> "list[HookError]":
+        """Let go of what could still have taken init back; what failed of it."""
+        if self.plan is None:
+            return []
+        from nri_hook.cgroups import move
+
+        return move.settle(self.plan)
+
+    def document(self) -> "list[PlacementDocument]":
+        return [self.plan.document()] if self.plan else []

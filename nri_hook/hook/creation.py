@@ -8,20 +8,21 @@ from nri_hook.hook import payload, record, runtimes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Optional, Protocol, Union
 
     from nri_hook.cgroups.plan import PlacementDocument
     from nri_hook.hook.chain import Answer, Chain
     from nri_hook.hook.container import Container
-    from nri_hook.hook.draft import Draft
     from nri_hook.hook.host_config import Entry
+    from nri_hook.hook.precreate import Draft
     from nri_hook.hook.report import Report
 
     class Mover(Protocol):
         """How a container gets to a place: by a live move, or by its config."""
 
         def put(
-            self, path: str, leave_parent: bool, creation: "Creation"
+            self, path: str, leave_parent: bool, ledger: "Ledger"
         ) -> "Optional[dict[str, str]]":
             """Put it there; hierarchy -> cgroup from then on, None if it is there already.
             Raises Left, Refused, HookError."""
@@ -52,6 +53,24 @@ def check_may_start(left: Left, entries: "list[Entry]") -> None:
         if entry.must_place:
             reason = f'it must not start where it is ("onLeft": "fail"): {left}'
             raise Refused(reason, plugin=entry.type, code=MUST_BE_PLACED) from None
+
+
+class Ledger:
+    """Where a placement is written down while it goes on.
+
+    name: of the container's record, which the marks on its directories repeat.
+    directory: the state directory.
+    is_stale: whether the container of the record of that name is gone.
+    save: writes down how far the placement is. Raises HookError.
+    """
+
+    def __init__(
+        self, book: "Union[record.Record, record.NoRecord]", save: "Callable[[], None]"
+    ) -> None:
+        self.name = book.name
+        self.directory = book.directory
+        self.is_stale = book.is_stale
+        self.save = save
 
 
 class Creation:
@@ -191,7 +210,7 @@ class Creation:
                 raise Left(self.reason)
             self.book.check_kept()
             self.mover = self.container.mover()
-            placed = self.mover.put(path, answer.entry.leave_parent, self)
+            placed = self.mover.put(path, answer.entry.leave_parent, Ledger(self.book, self.save))
         except Left as left:
             check_may_start(left, [answer.entry])
             return self._leave(left)

@@ -31,7 +31,7 @@ def precreate(flags: options.Options, stdin: bytes, report: Report) -> None:
         return
     from nri_hook.hook.chain import Chain
     from nri_hook.hook.creation import Creation, check_may_start
-    from nri_hook.hook.draft import Draft
+    from nri_hook.hook.precreate import Draft
 
     draft = Draft(stdin)
     if not draft.id:  # no plugin can be asked
@@ -210,7 +210,7 @@ def _whose(report: Report, flags: options.Options, stdin: bytes) -> "tuple[str, 
     """Directory and name of the record of a stage that failed before it had one. Raises
     HookError."""
     if report.stage == "precreate":
-        from nri_hook.hook.draft import Draft
+        from nri_hook.hook.precreate import Draft
 
         report.id = report.id or Draft(stdin).id
         name = record.setup_name(report.id) if report.id else ""

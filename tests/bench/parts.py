@@ -28,7 +28,6 @@ import nri_hook.hook.stages
 from nri_hook.hook import chain, container, container_log, creation
 """,
     "those of a move": """
-from nri_hook.hook import movers
 from nri_hook.cgroups import libc, mounts, move, plan
 """,
 }

@@ -99,5 +99,6 @@ def test_there_is_no_circle(graph):
 def test_every_module_is_looked_at(graph):
     assert {"hook.record", "cgroups.controls", "plugins.qos", "cli.doctor"} <= graph.keys()
     assert (
-        "cgroups.move" in graph["hook.movers"] and "errors" in graph["strictjson"] | graph["trust"]
+        "cgroups.move" in graph["hook.container"]
+        and "errors" in graph["strictjson"] | graph["trust"]
     )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nri_hook.errors import HookError
-from nri_hook.hook.draft import Draft
+from nri_hook.hook.precreate import Draft
 
 ID = "5f1c0a"
 

@@ -1,14 +1,16 @@
-"""A container that is not there yet: podman's precreate has its config.json on stdin, no more."""
+"""precreate: a container that does not exist yet, of which podman gives the config.json alone, and
+how it is placed: the runtime creates its cgroup where the config says."""
 
-from nri_hook import strictjson
-from nri_hook.errors import HookError
+from nri_hook import strictjson, trust
+from nri_hook.errors import HookError, Left
 from nri_hook.hook import oci, payload, pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nri_hook.hook.movers import NativePlacement
+    from nri_hook.cgroups.plan import PlacementDocument
+    from nri_hook.hook.creation import Ledger
     from nri_hook.hook.record import RecordDocument
 
 
@@ -48,14 +50,52 @@ class Draft:
 
     def mover(self) -> "NativePlacement":
         """What puts it elsewhere."""
-        from nri_hook.hook.movers import NativePlacement
-
         return NativePlacement(self)
 
     def rewrite(self, cgroups_path: str) -> None:
         """Put another linux.cgroupsPath into the config."""
         self.document["linux"]["cgroupsPath"] = cgroups_path
         self.config = strictjson.dumps(self.document)
+
+
+class NativePlacement:
+    """precreate: the runtime itself will make the cgroup, where the config says."""
+
+    def __init__(self, draft: "Draft") -> None:
+        self.draft = draft
+        self.made: "list[PlacementDocument]" = []
+
+    def put(self, path: str, leave_parent: bool, ledger: "Ledger") -> "dict[str, str]":
+        """Write the path into the config; parents that are missing are made, and so are ours to
+        remove. Raises Left, Refused or HookError."""
+        from nri_hook.cgroups import move, plan
+
+        if trust.in_user_namespace():
+            raise Left("the hook runs in a user namespace (rootless), which may not make cgroups")
+        parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
+        self.made = [parents.document(ledger.name)]
+        ledger.save()
+        move.make_parents(parents, ledger.name, ledger.directory)
+        parents.is_marked = True
+        self.made = [parents.document(ledger.name)]
+        self.draft.rewrite(path)
+        return parents.cgroups
+
+    def take_back(self, deadline: float) -> "list[HookError]":
+        """Remove the parents; what failed."""
+        from nri_hook.cgroups import move
+
+        errors = [e for made in self.made for e in move.clean_up(made, deadline)]
+        if not errors:
+            self.made = []
+        return errors
+
+    def settle(self) -> "list[HookError]":
+        """Nothing is held."""
+        return []
+
+    def document(self) -> "list[PlacementDocument]":
+        return self.made
 
 
 def _id(cgroups_path: str) -> str:
