@@ -1,10 +1,16 @@
 """What needs neither root nor a runtime: the fixtures."""
 
 import os
+import signal
 
 import pytest
 
 from nri_hook.hook.options import Options
+
+
+def pytest_configure():
+    # A shell that starts us in the background has it ignored, and so would have all we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
