@@ -32,7 +32,8 @@ class Block:
         self.name = comments[0].lstrip("#/ ") if comments else ""
 
     def is_shell(self):
-        return self.language == "sh" and self.name == "shell"
+        """Whether it is to be typed; a script, which is a file, is in the language sh."""
+        return self.language == "shell"
 
     def commands(self):
         """The lines of a shell block."""
@@ -93,7 +94,7 @@ def shell(line, out, words=(), **options):
 def write(name, directory, only=None):
     """Put the files of a page into a directory, or those of some languages."""
     for block in blocks(name):
-        if block.name and block.name != "shell" and only in (None, block.language):
+        if block.name and not block.is_shell() and only in (None, block.language):
             with open(os.path.join(directory, block.name), "w") as file:
                 file.write(block.text)
             if block.text.startswith("#!"):

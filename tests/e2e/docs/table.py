@@ -5,7 +5,9 @@ from docs import page
 # (page, section) -> the test, in this directory, that runs the commands there.
 INSTALL = "test_install.py::test_from_nothing_to_a_placed_container"
 OTHERS = "test_install.py::test_the_other_pages"
+SIX = "test_install.py::test_the_six_lines_of_the_readme"
 TESTS = {
+    ("README.md", "Place a container"): SIX,
     ("README.md", "Use it"): OTHERS,
     ("docs/configuration.md", "Logs"): OTHERS,
     ("docs/configuration.md", "Who is where"): OTHERS,

@@ -208,6 +208,20 @@ def test_the_other_pages(machine, bundle):
     shutil.rmtree("/etc/nri")
 
 
+def test_the_six_lines_of_the_readme(machine):
+    """The runtime creates the cgroup in the slice of the class."""
+    lines = dict(machine.follow("README.md", "Place a container"))
+    assert len(lines) == 6
+    assert machine.cgroup("web").startswith(f"{SLICE}/libpod-")
+    assert cgroups.read(f"/sys/fs/cgroup{SLICE}/cpu.weight") == "800"
+    assert "qos-ls.slice:libpod:" in lines.popitem()[1]
+    assert "precreate: moved" in machine.shell("nri-hook log")
+    machine.shell("podman rm -f -t 0 web")
+    machine.shell("nri-hook uninstall --engine podman")
+    assert hook_files() == [] and not os.path.exists(LAUNCHER)
+    shutil.rmtree("/etc/nri")
+
+
 def test_from_nothing_to_a_placed_container(machine, bundle):
     """What is printed after each command is what the page leads one to expect."""
     assert machine.shell("command -v nri-hook") == "/usr/local/bin/nri-hook\n"
