@@ -28,6 +28,7 @@ bench: need-test .venv/tools
 	@cd tests && ../.venv/bin/python -m bench
 
 lint: .venv/tools
+	.venv/bin/codespell
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/mypy --strict nri_hook
@@ -46,7 +47,7 @@ need-test:
 	@.venv/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@
 
-.venv/tools: setup.cfg .venv/installed
+.venv/tools: pyproject.toml .venv/installed
 	@.venv/bin/pip install --quiet --disable-pip-version-check '.[test,dev]'
 	@touch $@
 

@@ -17,7 +17,7 @@ def test_wheel_holds_every_module_schema_and_page(tmp_path):
     source = tmp_path / "source"
     for directory in ("nri_hook", "schemas", "docs/man"):
         shutil.copytree(TOP / directory, source / directory)
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(TOP / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True)
