@@ -36,13 +36,13 @@ def _pairs(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise JSONError(f"key {key[:60]!r} stands twice in one object")
+                raise JSONError(f"key {key[:60]!r} appears twice in one object")
             seen.add(key)
     return document
 
 
 def _constant(name: str) -> "Any":
-    raise JSONError(f"{name} is no JSON number")
+    raise JSONError(f"{name} is not a JSON number")
 
 
 def _float(text: str) -> float:
@@ -102,7 +102,7 @@ def loads(data: bytes, max_depth: int = MAX_DEPTH) -> "Any":
     """The document in `data`: strict UTF-8 JSON, at most `max_depth` deep. Raises JSONError.
 
     Refused beyond RFC 8259's grammar: NaN and Infinity, numbers that no double holds, a key
-    that stands twice in one object, a byte order mark.
+    that appears twice in one object, a byte order mark.
     """
     if not data.strip():
         raise JSONError("empty, expected a JSON document")

@@ -194,7 +194,7 @@ def _prepare(
             devices.carry_list(step.old, step.new, config.denied_devices())
     except OSError as error:
         raise controlfile.failed(
-            error, error.filename or step.new, "carrying the settings"
+            error, error.filename or step.new, "copying the settings"
         ) from None
 
 

@@ -179,7 +179,7 @@ def carry(
     names = differing(present, given, inherited)
     for name in names:
         if name not in given:
-            raise Refused("is not there, but the present cgroup has it", path=f"{new}/{name}")
+            raise Refused("does not exist, but the present cgroup has it", path=f"{new}/{name}")
     for name in names:
         if name in EXCLUSIVE:
             _give_up(f"{old}/{name}", wanted[name], EXCLUSIVE[name], giving_up)

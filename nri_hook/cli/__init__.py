@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog=hookfile.NAME,
-        description="NRI 0.1 plugins for the containers of runc, crun, podman and CRI-O.",
-        epilog="A hook file calls it by an OCI stage instead: nri-hook createRuntime [FLAG...].",
+        description="Put containers into the cgroup that your plugins choose (NRI 0.1).",
+        epilog="Hook files call it with a stage instead: nri-hook createRuntime [FLAG...].",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

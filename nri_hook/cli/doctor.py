@@ -43,15 +43,15 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "doctor",
-        help="look for what is wrong, and say how to fix it",
-        description="Looks at runtimes, engines, cgroups, every hook file that an engine reads, "
-        "launcher, configuration, plugins, timeouts, labels and records, and changes nothing. "
-        "Each is ok, warn or fail, the last two with the fix: a command or a line to write. It "
-        "looks where our hook files say that the hook looks; flags given here go before. Exit "
-        "status 0 where nothing fails, else 1.",
+        help="check this node, and say how to fix what is wrong",
+        description="Check runtimes, engines, cgroups, every hook file that an engine reads, the "
+        "launcher, configuration, plugins, timeouts, labels and records. Nothing is changed. "
+        "Each line is ok, warn or fail; warn and fail come with a fix, a command or a line to "
+        "write. The paths are those in the installed hook files; flags given here take "
+        "precedence. The exit status is 0 if nothing fails, else 1.",
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
         "--hooks-dir",
@@ -59,7 +59,7 @@ def add_parser(commands: Commands) -> None:
         type=flags.absolute,
         action="append",
         default=[],
-        help="a directory that podman is given on its command line, repeatable",
+        help="a directory that podman gets by --hooks-dir; repeatable",
     )
     place.add_argument(
         "--bundle",
@@ -179,7 +179,7 @@ def _of_bundle(directory: str) -> tuple[dict[str, list[Call]], list[Finding]]:
     try:
         found = atomicfile.read(path)
         if found is None:
-            raise HookError("there is none, expected a bundle", path=path)
+            raise HookError("does not exist, expected a bundle", path=path)
         config = hookfile.BundleConfig(found.data, path)
     except HookError as error:
         if not unsafe:

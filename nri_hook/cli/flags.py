@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=absolute,
         action="append",
-        help="directory of the plugins, repeatable (/opt/nri/bin)",
+        help="directory of plugins; repeatable (/opt/nri/bin)",
     )
     parser.add_argument(
         "--state-dir",
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         action="append",
-        help="for the whole chain of plugins (30); the runtime kills the hook "
+        help="limit for the whole chain of plugins (30); the runtime kills the hook "
         f"{options.MARGIN} seconds later",
     )
 

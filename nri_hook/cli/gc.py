@@ -30,19 +30,22 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "gc",
         help="clean up after containers that are gone",
-        description="Looks at each record. Of a container that is gone, the plugins get `delete`, "
-        "and the cgroups that its move made are removed. A moved container whose runtime was not "
-        "told is adopted; if its runtime forgot it before it was told, it is killed. Then cgroups "
-        "go that have our mark, are empty, and that no record knows, and the logs of containers "
-        "that have ended; the log of one that did not end in the ordinary way, such as a failed "
-        "create, is kept for a day. Nothing else is touched; one line for each thing that is done.",
+        description="Go through the records. If a container is gone, call its plugins with "
+        "`delete` and remove the cgroups that its move created. If a container was moved and "
+        "its runtime was not told, tell it; if the runtime lost the container because of that, "
+        "kill it. Then remove empty cgroups that nri-hook created and no record names, and the "
+        "logs of containers that have ended. The log of a container that did not end by its "
+        "runtime's delete is kept for a day. Nothing else is touched. Print one line for each "
+        "thing done.",
         allow_abbrev=False,
     )
     parser.add_argument("--state-dir", default=default.state_dir, metavar="DIR")
     parser.add_argument(
         "--timeout", default=default.timeout, type=options.seconds, metavar="SECONDS"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, do nothing"
+    )
     parser.set_defaults(run=run)
 
 

@@ -23,11 +23,11 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "install",
         help="register the hook with podman and CRI-O, or with one bundle of runc or crun",
-        description="Writes the launcher and one hook file per stage into the directory that "
-        "podman and CRI-O read; with --engine crio into the one that CRI-O's configuration names; "
-        "with --engine podman into one that only podman reads, where the stage precreate can be "
-        "used too; with --bundle our hooks into the bundle's config.json. Can be repeated: flags "
-        "given now replace those given before.",
+        description="Write the launcher and one hook file per stage into the directory that "
+        "podman and CRI-O read. With --engine crio: into the directory that CRI-O's "
+        "configuration names. With --engine podman: into one that only podman reads, with the "
+        "stage precreate. With --bundle: add the hooks to the bundle's config.json. To change "
+        "flags, install again: the new flags replace the old ones.",
         allow_abbrev=False,
     )
     add_places(parser)
@@ -48,7 +48,7 @@ def add_parser(commands: Commands) -> None:
         nargs="?",
         const=True,
         choices=hookfile.PODMAN_STAGES,
-        help="write nothing, show all files, or the hook file of one stage: "
+        help="write nothing; print all files, or the hook file of one stage: "
         + ", ".join(hookfile.STAGES)
         + ", with --engine podman also precreate",
     )
@@ -69,7 +69,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--engine",
         choices=("podman", "crio"),
-        help=f"podman: for podman alone, hook files in {engines.PODMAN_DIR}, precreate among them, "
+        help=f"podman: hook files for podman alone in {engines.PODMAN_DIR}, with precreate, "
         "and a drop-in of containers.conf that has podman read that directory; crio: hook files in "
         "the directory that crio.conf and crio.conf.d name",
     )
@@ -77,13 +77,14 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         metavar="DIR",
         type=flags.absolute,
-        help="a bundle, the hooks of whose config.json are changed instead",
+        help="change the hooks in the config.json of this bundle instead",
     )
     parser.add_argument(
         "--launcher",
         metavar="PATH",
         type=flags.absolute,
-        help=f"the executable that is called ({launcher.DEFAULT}; with --bundle {in_environment})",
+        help=f"the executable that hook files call ({launcher.DEFAULT}; with --bundle "
+        f"{in_environment})",
     )
 
 
@@ -160,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
             file.show()
         return 0
     if executable.found and not launcher.is_ours(executable.found.data):
-        raise HookError("is no launcher of nri-hook, so it is not replaced", path=path)
+        raise HookError("is not a launcher of nri-hook, so it is not replaced", path=path)
     launcher.refuse_unsafe(path)
     loaded = launcher.verify(python, paths)
     # The launcher first: from the moment its name stands in a hook file it is called.
@@ -205,7 +206,8 @@ def refuse_foreign(callers: list[File]) -> None:
     for file in callers:
         if file.found and not hookfile.calls_us(file.found.data):
             raise HookError(
-                "is no hook file of nri-hook, so it is kept; expected: moved away", path=file.path
+                "is not a hook file of nri-hook, so it is kept; expected it to be moved away",
+                path=file.path,
             )
 
 
@@ -283,7 +285,7 @@ def bundle(directory: str, path: str, chosen: options.Options) -> File:
     name = os.path.join(directory, "config.json")
     found = atomicfile.read(name)
     if found is None:
-        raise HookError("there is none, expected a bundle", path=name)
+        raise HookError("does not exist, expected a bundle", path=name)
     config = hookfile.BundleConfig(found.data, name)
     for stage in hookfile.STAGES:
         config.add(stage, hookfile.entry(stage, path, chosen))

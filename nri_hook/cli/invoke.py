@@ -24,35 +24,46 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "invoke",
-        help="call one plugin, or the whole chain, and show what comes of it",
-        description="Calls a plugin, or the plugins of the host configuration, with a recorded "
-        "payload, with that of a bundle, or with a made-up one, and shows request, answer, "
-        "stderr, time and verdict. Nothing is moved: for a container that is there it shows what "
-        "a move to where they answer would do, control file by control file. The plugins do what "
-        "they do. Configuration, plugins and records are those of our hook files; flags given here "
-        "go before.",
+        help="call one plugin, or the whole chain, and show the result",
+        description="Call a plugin, or the plugins of the host configuration, with a recorded "
+        "payload, the payload of a bundle, or an example. Show request, answer, stderr, time "
+        "and verdict. Nothing is moved: if the container exists, show what a move to the "
+        "answered place would do, control file by control file. The plugins themselves really "
+        "run. Paths are those in the installed hook files; flags given here take precedence.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--plugin",
         metavar="PATH",
-        help="one plugin alone, an executable or .py; as root none that others could have written",
+        help="call this one, an executable or .py; root calls none that others could have written",
     )
-    parser.add_argument("--conf", metavar="JSON", help="with --plugin: what it gets as its conf")
+    parser.add_argument("--conf", metavar="JSON", help="with --plugin: its conf")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--request", metavar="FILE", help="a payload, as `nri-hook log` has them")
-    source.add_argument("--bundle", metavar="DIR", help="a bundle, of a container that runs or not")
-    parser.add_argument("--pid", type=int, metavar="PID", help="with --bundle: of the container")
-    parser.add_argument("--state", choices=payload.STATES, help="instead of create, or of FILE's")
+    source.add_argument(
+        "--request", metavar="FILE", help="send this payload, as `nri-hook log --payload` prints it"
+    )
+    source.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="send the payload of this bundle; its container may run or not",
+    )
+    parser.add_argument(
+        "--pid", type=int, metavar="PID", help="with --bundle: the container's first process"
+    )
+    parser.add_argument(
+        "--state",
+        choices=payload.STATES,
+        help="state to send instead of create, or of the one in FILE",
+    )
     parser.add_argument(
         "--annotation",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="one more for the payload, or another value of one; repeatable",
+        help="add an annotation to the payload, or replace its value; repeatable",
     )
     flags.add(parser)
-    parser.add_argument("--json", action="store_true", help="all of it as one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
 

@@ -42,21 +42,21 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "log",
-        help="what the hooks of a container did, and why one failed",
-        description="The invocations of our hooks for one container, the last one at the end; "
-        f"without an ID the last {MANY} of all. For each: what came of it, the plugins with their "
-        "time, exit status, answer and the end of their stderr, and what can be done about a "
-        "failure. A log is kept until the `nri-hook gc` after the end of its container; after "
-        "another end than that by its runtime, such as a failed create, for a day.",
+        help="show what the hooks of a container did, and why one failed",
+        description="Show what the hooks of a container did, the last invocation at the end; "
+        f"without an ID the last {MANY} of all containers. For each: the outcome, the plugins "
+        "with time, exit status, answer and the end of stderr, and what to do about a failure. "
+        "A log is kept until the `nri-hook gc` after the end of its container, or for a day if "
+        "the container did not end by its runtime's delete, for instance after a failed create.",
         allow_abbrev=False,
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="a container's id, or its beginning")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="the same as JSON")
+    form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument(
         "--payload",
         action="store_true",
-        help="the payload that was sent last in a create that failed, for another try",
+        help="print the last payload of a failed create, for `nri-hook invoke --request`",
     )
     state.add_flag(parser)
     parser.set_defaults(run=run)

@@ -60,4 +60,4 @@ def reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    return f"no record of ours, or a fault of nri-hook itself: {type(error).__name__}: {error}"
+    return f"not a record of nri-hook, or a bug in it: {type(error).__name__}: {error}"

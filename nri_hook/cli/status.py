@@ -25,20 +25,20 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "status",
-        help="the containers that were placed, and where they are",
-        description="A table of the containers that have a record: their plugins, where they were "
-        "and where they were put, since when, whether they live, and whether they have drifted: "
-        "whether /proc says that they are somewhere else by now, where neither we nor their "
-        "runtime put them. With an ID one of them in full.",
+        help="show which containers were placed, and where they are",
+        description="List the containers that have a record: their plugins, where they were and "
+        "where they were placed, since when, whether they are alive, and whether they have "
+        "drifted, that is, whether /proc shows them in another cgroup than nri-hook or their "
+        "runtime put them in. With an ID, show one container in full.",
         allow_abbrev=False,
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="a container's id, or its beginning")
     parser.add_argument(
         "--tree",
         action="store_true",
-        help="the cgroups that they lie in, with the CPU time, memory and pids that these use",
+        help="show their cgroups as a tree, with the CPU time, memory and pids they use",
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     state.add_flag(parser)
     parser.set_defaults(run=run)
 

@@ -90,7 +90,7 @@ class Subject:
         path = os.path.join(directory, "config.json")
         data = atomicfile.load(path)
         if data is None:
-            raise HookError("there is none, expected a bundle", path=path)
+            raise HookError("does not exist, expected a bundle", path=path)
         self.bundle = oci.Bundle(directory, oci.parse_config(data, path))
         known = _record_of(directory, state.checked(record.place(chosen)))
         id = known.get("id") or os.path.basename(directory)

@@ -21,12 +21,12 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its flags."""
     parser = commands.add_parser(
         "uninstall",
-        help="take away what install made",
-        description="Removes the hook files (with --engine podman those of podman alone and the "
-        "drop-in, with --engine crio those in the directories that CRI-O's configuration names), "
-        "or with --bundle our hooks from the bundle's config.json, and then the launcher: other "
-        "bundles and directories that use the same launcher must be done first. What is not ours "
-        "is kept and named.",
+        help="remove what install wrote",
+        description="Remove what install wrote: the hook files (with --engine podman the drop-in "
+        "too, with --engine crio those in the directories that CRI-O's configuration names), or "
+        "with --bundle the hooks in the bundle's config.json; then the launcher, unless another "
+        "hook file calls it. Uninstall bundles that use the same launcher first. Files that "
+        "nri-hook did not write are kept and named.",
         allow_abbrev=False,
     )
     add_places(parser)
@@ -58,7 +58,7 @@ def remove_hook_files(directory: str, path: str) -> list[str]:
         if found and called == path:
             remove(name, found)
         elif called is None:
-            kept.append(f"{name}: kept, it is no hook file, expected one that calls {path}")
+            kept.append(f"{name}: kept, it is not a hook file, expected one that calls {path}")
         else:
             kept.append(f"{name}: kept, it calls {called}, expected {path}")
     return kept
@@ -104,7 +104,7 @@ def remove_launcher(path: str) -> list[str]:
     if found is None:
         return []
     if not launcher.is_ours(found.data):
-        return [f"{path}: kept, it is no launcher of nri-hook"]
+        return [f"{path}: kept, it is not a launcher of nri-hook"]
     for directory in dict.fromkeys([*engines.DIRECTORIES, *engines.crio_directories()]):
         for name, other in hook_files(directory):
             if _called(other) == path:

@@ -21,11 +21,11 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "validate",
         help="check a configuration, a payload, an answer or a hook file",
-        description="Holds each FILE against the schema of what it is, which its content tells, or "
-        "--as. Of a host configuration the conf of each plugin too, against TYPE.schema.json "
-        "beside the plugin. Without a FILE: the host configuration that the hook reads. One line "
-        "for each error: file, JSON pointer, expected, found. A note names a key that nri-hook "
-        "ignores, or reads in another spelling.",
+        description="Check each FILE against its schema. The kind of a file is told from its "
+        "content, or given by --as. In a host configuration the conf of each plugin is checked "
+        "too, against TYPE.schema.json beside the plugin. Without a FILE, check the "
+        "configuration that the hook reads. Print one line per error: file, JSON pointer, "
+        "expected, found. A note names a key that nri-hook ignores or that differs in case.",
         allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", nargs="*")
@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
         choices=documents.KINDS,
         help=", ".join(documents.KINDS),
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     flags.add(parser)
     parser.set_defaults(run=run)
 

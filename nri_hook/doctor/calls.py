@@ -130,7 +130,7 @@ def _one(call: Call, fix: str) -> Iterator[Finding]:
     except UsageError as error:
         yield Finding(FAIL, CHECK, f"{call.where}: its flags: {error}", fix)
     if not os.path.isabs(call.launcher):
-        yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is no absolute path", fix)
+        yield Finding(FAIL, CHECK, f"{call.where}: {call.launcher!r} is not an absolute path", fix)
     env = call.hook.get("env")
     if not isinstance(env, list) or not any(str(word).startswith("PATH=") for word in env):
         yield Finding(WARN, CHECK, f"{call.where}: its env has no PATH", fix)

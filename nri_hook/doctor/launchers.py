@@ -40,14 +40,14 @@ class Launcher:
             yield Finding(FAIL, CHECK, str(error), self.install)
             return
         if data is None:
-            what = f"{self.path}: is not there, so no plugin is called, or no container starts"
+            what = f"{self.path}: does not exist, so no plugin is called, or no container starts"
             yield Finding(FAIL, CHECK, what, self.install)
             return
         if not os.stat(self.path).st_mode & 0o111:
             fix = f"chmod 0755 {shlex.quote(self.path)}"
             yield Finding(FAIL, CHECK, f"{self.path}: is not executable", fix)
         if os.statvfs(self.path).f_flag & os.ST_NOEXEC:
-            what = f"{self.path}: lies where nothing can be executed (mounted noexec)"
+            what = f"{self.path}: is on a filesystem that is mounted noexec"
             yield Finding(FAIL, CHECK, what, "nri-hook install --launcher PATH, elsewhere")
         if unsafe:
             yield _finding(unsafe, "it is not looked into")

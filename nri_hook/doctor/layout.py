@@ -87,7 +87,7 @@ def _manager(has_v1: bool) -> Iterator[Finding]:
         yield Finding(
             FAIL,
             "cgroups",
-            f"{words}, and {systemd.BUSCTL}, by which systemd is spoken to, is not there",
+            f"{words}, and {systemd.BUSCTL}, which talks to systemd, does not exist",
             "apt-get install systemd",
         )
     else:

@@ -67,7 +67,7 @@ def check(chosen: Options) -> Iterator[Finding]:
             yield Finding(FAIL, "records", str(error), removal(path))
             continue
         except Exception as error:  # the others are not to blame for what is in this one
-            what = f"{path}: no record of ours: {error!r}"
+            what = f"{path}: not a record of nri-hook: {error!r}"
             yield Finding(FAIL, "records", what, removal(path))
             continue
         if special:
@@ -127,7 +127,7 @@ def _unusable(directory: str) -> tuple[str, str] | None:
             return None
         return f"{directory}: cannot be made, {above} cannot be written", _writable(above)
     if not os.path.isdir(directory):
-        return f"{directory}: is no directory", removal(directory)
+        return f"{directory}: is not a directory", removal(directory)
     status = os.stat(directory)
     # Records of others would have gc kill, call and remove what they name.
     aside = f"look at what is in it, then mv {quoted} {shlex.quote(directory + '.off')}"
@@ -158,7 +158,7 @@ def _special(todo: str, document: RecordDocument, flag: str) -> tuple[str, str] 
         pid, runtime = document["pid"], document["runtime"]
         what = (
             f"it runs as process {pid}, and {runtime} has no record of it in"
-            f" {document['runtimeRoot']}, as if somebody had removed that: {runtime} cannot end it"
+            f" {document['runtimeRoot']}, as if it had been removed: {runtime} cannot end it"
         )
         return what, f"kill {pid}; nri-hook gc{flag}"
     if todo == need.FINISH:
@@ -190,5 +190,5 @@ def _drift(document: RecordDocument) -> tuple[str, str] | None:
     mounted = hierarchies.mounted({name: path}).get(name)
     directory = mounted.directory(path) if mounted else path
     others = f", and so in {len(moved) - 1} more" if len(moved) > 1 else ""
-    what = f"moved on by somebody else: in {now[name]}, expected {path} ({name or 'v2'}){others}"
+    what = f"moved again by somebody else: in {now[name]}, expected {path} ({name or 'v2'}){others}"
     return what, f"echo {document['pid']} >{shlex.quote(directory + '/cgroup.procs')}"

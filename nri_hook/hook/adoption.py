@@ -27,15 +27,15 @@ def adopt(book: "Record", report: "Report") -> str:
     """Correct the record that the runtime keeps of a container, then ours; may be repeated.
 
     book: of a container that was moved. Returns its outcome from then on: "adopted", or "left" if
-    init has gone elsewhere meanwhile. Raises HookError if the runtime's record is not there or has
-    a shape that is not known; it is left alone then.
+    init has gone elsewhere meanwhile. Raises HookError if the runtime's record does not exist or
+    has a shape that is not known; it is left alone then.
     """
     document = book.document
     placed = document["placements"][-1]
     path = runtimes.record_of(document)
     if path is None:
         directory = os.path.join(document["runtimeRoot"], document["id"])
-        raise HookError("the runtime's record is not there", path=directory)
+        raise HookError("the runtime's record does not exist", path=directory)
     elsewhere = _elsewhere(document["pid"], document["start"], placed)
     if elsewhere:
         _leave(book, elsewhere, report)
@@ -159,7 +159,7 @@ def _rewrite(path: str, correct: "Callable[[Any], bool]") -> None:
     """Replace a record of a runtime by its corrected form, if `correct` changes anything."""
     found = atomicfile.read(path)
     if found is None:
-        raise HookError("the runtime's record is not there", path=path)
+        raise HookError("the runtime's record does not exist", path=path)
     try:
         document = strictjson.loads(found.data)
         changed = correct(document)

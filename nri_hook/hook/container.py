@@ -44,7 +44,7 @@ class Container:
         except ValueError:  # half a surrogate pair in it
             is_path = False
         if not is_path:
-            raise HookError("is no path", path=self._root)
+            raise HookError("is not a path", path=self._root)
 
     def rootfs(self) -> str:
         """Its absolute path, without links."""
@@ -97,7 +97,7 @@ class Container:
         """Raise Left where the runtime could not follow a move, Refused where CRI-O could not,
         HookError where init has ended."""
         if not self.caller.name:
-            raise Left(f"the hook's parent is no runc or crun but {self.caller.comm!r}")
+            raise Left(f"the hook's parent is not runc or crun but {self.caller.comm!r}")
         if not self.caller.root:
             raise Left(f"{self.caller.name} was called with a --root that is not absolute")
         if trust.in_user_namespace():

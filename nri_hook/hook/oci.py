@@ -202,7 +202,7 @@ def read_config(path: str) -> "Optional[dict[str, Any]]":
     except OSError as error:
         raise HookError(error.strerror or "cannot be opened", path=path) from None
     except ValueError:  # a NUL or half a surrogate pair in it
-        raise HookError("is no path", path=path) from None
+        raise HookError("is not a path", path=path) from None
     try:
         data = strictjson.read(fd, MAX_CONFIG)
     except strictjson.JSONError as error:
@@ -277,5 +277,5 @@ def _namespace_well_formed(namespace: "Any") -> bool:
 
 
 def is_id(value: "Any") -> bool:
-    """Whether `value` may be a container's id: what runc takes, which is no path."""
+    """Whether `value` may be a container's id: what runc takes, which is not a path."""
     return type(value) is str and value not in ("", ".", "..") and all(c in ID for c in value)

@@ -89,7 +89,7 @@ def _config_of(sandbox: str, bundle: str) -> "tuple[str, dict[str, Any]]":
         document = oci.read_config(path)
         if document is not None:
             return path, document
-    raise HookError("is not there, expected that of the pod", path=f"{beside}/config.json")
+    raise HookError("does not exist, expected that of the pod", path=f"{beside}/config.json")
 
 
 def _labels(sandbox: "dict[str, str]", container: "dict[str, str]", where: str) -> "dict[str, str]":

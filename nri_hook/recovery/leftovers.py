@@ -43,7 +43,7 @@ def cgroups(directory: str) -> list[Leftover]:
                 continue
             if is_orphan(path) and _is_empty(path):
                 gone.add(path)
-                says = "an empty cgroup of ours that no record knows: removing it"
+                says = "an empty cgroup made by nri-hook that no record names: removing it"
                 found.append((path, says, remover(path)))
     return found
 
@@ -92,7 +92,7 @@ def _known(directory: str) -> set[str]:
                     found.add(path)
                     path = os.path.dirname(path)
         except (AttributeError, TypeError) as error:
-            raise HookError(f"no record of ours: {error!r}", path=name) from None
+            raise HookError(f"not a record of nri-hook: {error!r}", path=name) from None
     return found
 
 

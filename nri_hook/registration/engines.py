@@ -93,7 +93,7 @@ def refuse_crio() -> None:
         setting = _setting(path, _CRIO_TABLE)
         if setting and setting.names(PODMAN_DIR):
             raise HookError(
-                f"CRI-O reads {PODMAN_DIR}, and does not start where it finds the stage precreate; "
+                f"CRI-O reads {PODMAN_DIR}, and does not start if it finds the stage precreate; "
                 "expected a hooks_dir without it",
                 path=path,
             )
@@ -138,8 +138,8 @@ def crio_directory(name: str) -> str:
         if os.path.isdir(there) and os.access(there, os.W_OK):
             return directory
     raise HookError(
-        f"CRI-O reads {', '.join(directories) or 'no directory of hook files'}, where nothing can "
-        f"be written; expected under [crio.runtime]: {line([*directories, CRIO_DIR])}",
+        f"CRI-O reads {', '.join(directories) or 'no directory of hook files'}, and nothing can be"
+        f" written there; expected under [crio.runtime]: {line([*directories, CRIO_DIR])}",
         path=_CRIO,
     )
 

@@ -154,7 +154,7 @@ def read(data: bytes) -> tuple[str, list[str]]:
             if isinstance(statement, ast.AugAssign)
         )
     except (IndexError, ValueError, SyntaxError) as error:
-        raise HookError(f"is no launcher as `nri-hook install` writes it: {error}") from None
+        raise HookError(f"is not a launcher as `nri-hook install` writes it: {error}") from None
     return python, paths
 
 

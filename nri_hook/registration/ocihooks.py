@@ -155,7 +155,7 @@ def _judge_values(found: Judgement, stages: Sequence[str]) -> None:
     document = found.document
     path, when = document["hook"]["path"], document.get("when", {})
     if not os.path.lexists(path):
-        found.doubts.append(f"/hook/path {path} is not there: the file is ignored in silence")
+        found.doubts.append(f"/hook/path {path} does not exist: the file is ignored in silence")
     for place, pattern in _patterns(when):
         verdict, why = goregex.judge(pattern)
         if verdict == goregex.REFUSED:
@@ -190,4 +190,4 @@ def may_match(when: dict[str, Any]) -> bool:
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

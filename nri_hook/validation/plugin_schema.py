@@ -35,7 +35,7 @@ def faults(entry: dict[str, Any], directories: list[str]) -> tuple[list[Fault], 
     try:
         wrong = faults_by(schema, entry.get("conf", {}))
     except ValueError as error:
-        return [], [f"the conf of {type} was not looked into: {path} is no JSON Schema: {error}"]
+        return [], [f"the conf of {type} was not looked into: {path} is not a JSON Schema: {error}"]
     return [fault._replace(pointer="/conf" + fault.pointer) for fault in wrong], []
 
 

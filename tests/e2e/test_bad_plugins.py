@@ -176,10 +176,10 @@ BAD_ANSWERS = {
     "two": ({"print": "{}\n{}"}, "its answer: more after the JSON document, at character 3"),
     "number": ({"print": "7"}, f"{OBJECT} 7"),
     "list": ({"print": "[]"}, f"{OBJECT} []"),
-    "NaN": ({"print": '{"pid": NaN}'}, "its answer: NaN is no JSON number"),
+    "NaN": ({"print": '{"pid": NaN}'}, "its answer: NaN is not a JSON number"),
     "twice": (
         {"print": '{"error": "x", "error": ""}'},
-        "its answer: key 'error' stands twice in one object",
+        "its answer: key 'error' appears twice in one object",
     ),
     "no-text": ({"print": '{"error": "\udcff"}'}, "its answer: byte 11 is not UTF-8"),
     "deep": ({"print": '{"x":' + "[" * 9999}, "its answer: nested more than 100 deep"),

@@ -486,7 +486,9 @@ def test_a_crio_that_reads_no_directory_that_can_be_written(machine: Machine) ->
         before = machine.tree()
         line = one_line(machine.nri_hook("install", *CRIO))
         expected = f"hooks_dir = {json.dumps([*directories, '/etc/crio/hooks.d'])}"
-        assert f"where nothing can be written; expected under [crio.runtime]: {expected}\n" in line
+        assert (
+            f"and nothing can be written there; expected under [crio.runtime]: {expected}\n" in line
+        )
         assert machine.tree() == before
         machine.write("/etc/crio/crio.conf", f"[crio.runtime]\n{expected}")
         well(machine.nri_hook("install", *CRIO))

@@ -673,7 +673,7 @@ def test_what_is_no_log_of_ours_stays(node, runc):
 # Cgroups that no record knows
 
 
-ORPHAN = "an empty cgroup of ours that no record knows: removing it"
+ORPHAN = "an empty cgroup made by nri-hook that no record names: removing it"
 
 
 def lose_record(moved):

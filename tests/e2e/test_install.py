@@ -246,7 +246,7 @@ def test_a_foreign_file_at_the_launchers_place_is_kept(
     launcher.parent.mkdir()
     launcher.write_text("#!/bin/sh\necho something else\n")
     before = tree(tmp_path)
-    assert f"{launcher}: is no launcher of nri-hook" in one_line(nri_hook("install", *places))
+    assert f"{launcher}: is not a launcher of nri-hook" in one_line(nri_hook("install", *places))
     assert tree(tmp_path) == before
 
 
@@ -274,8 +274,8 @@ def test_a_foreign_hook_file_is_kept(tmp_path: Path, places: list[object]) -> No
         before = tree(tmp_path)
         line = one_line(nri_hook("install", *places))
         assert line == (
-            f"nri-hook install: {path}: is no hook file of nri-hook, so it is kept; "
-            "expected: moved away\n"
+            f"nri-hook install: {path}: is not a hook file of nri-hook, so it is kept; "
+            "expected it to be moved away\n"
         )
         assert tree(tmp_path) == before
     # By another launcher it is ours all the same.
@@ -577,7 +577,7 @@ def test_a_bundle_keeps_its_owner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is none, expected a bundle"),
+        (None, "does not exist, expected a bundle"),
         ("", "empty"),
         ('{"hooks": {"createRuntime": [', "JSON"),
         ("[]", "expected a JSON object"),
@@ -660,7 +660,7 @@ def test_uninstall_keeps_what_is_not_ours(tmp_path: Path, places: list[object]) 
     assert run.returncode == 1
     lines = run.stderr.splitlines()
     assert len(lines) == 2
-    assert f"{hooks}/90-nri-hook-bad.json: kept, it is no hook file" in lines[0]
+    assert f"{hooks}/90-nri-hook-bad.json: kept, it is not a hook file" in lines[0]
     assert f"{create}: kept, it calls /usr/bin/other" in lines[1]
     assert create.exists() and not stop.exists() and not (tmp_path / "libexec/nri-hook").exists()
 

@@ -264,5 +264,5 @@ def test_read_gives_back_what_was_rendered(python: str) -> None:
     ],
 )
 def test_read_of_something_else(text: bytes) -> None:
-    with pytest.raises(HookError, match="is no launcher as"):
+    with pytest.raises(HookError, match="is not a launcher as"):
         launcher.read(text)

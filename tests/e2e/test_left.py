@@ -127,7 +127,7 @@ def logged(log, id, stage):
 def test_its_parent_is_no_runtime(scene, node, oci, log):
     """Such as a script that does not exec the launcher."""
     case = Case(scene, node, oci, script="HOOK\nexit $?")
-    case.assert_stays(log, "the hook's parent is no runc or crun but 'hook-createRunt'")
+    case.assert_stays(log, "the hook's parent is not runc or crun but 'hook-createRunt'")
     case.assert_ended(log)
 
 

@@ -287,7 +287,7 @@ def test_gc_removes_it_where_the_record_is_lost(scene, node, oci):
     assert all(map(os.path.isdir, directories))
     oci.delete("one").check()
     said = nri_hook(oci, "gc", "--state-dir", node.state_dir).check().out
-    assert said.count("an empty cgroup of ours that no record knows") >= len(directories)
+    assert said.count("an empty cgroup made by nri-hook that no record names") >= len(directories)
     assert scene.left_cgroups() == []
 
 

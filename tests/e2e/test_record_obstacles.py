@@ -75,7 +75,7 @@ def test_something_else_in_the_place_of_a_record(directory, options, obstacle):
     obstacle(path)
     for function in (
         lambda: record.read(path),
-        lambda: record.open_or_none(options, name, "redis", soon(), []),
+        lambda: record.open_or_none(options, name, "redis", soon(), Report("test")),
         lambda: find(options, root=ROOT),
         lambda: find(options),
         lambda: record.find_to_adopt(options, ROOT, "redis", "/b", soon()),
@@ -97,7 +97,7 @@ def test_something_else_beside_a_record(directory, options, obstacle, ending):
     regular = os.path.isfile(path) and not os.path.islink(path)
 
     def change():
-        book = record.open_or_none(options, name, "redis", soon(), [])
+        book = record.open_or_none(options, name, "redis", soon(), Report("test"))
         book.save(dict(DOCUMENT, changed=True))
         release(book)
 
@@ -138,12 +138,12 @@ def test_something_else_in_the_place_of_the_directory(scene, obstacle):
     path = f"{scene.directory}/other"
     obstacle(path)
     options = Options(state_dir=path)
-    notes = []
+    report = Report("createRuntime")
     if os.path.isdir(path):  # by a link, or a directory with 0755: not ours alone
         os.chmod(path, 0o755)
-    book = told(lambda: record.open_or_none(options, "redis-00000000", "redis", soon(), notes))
-    assert book.name == "" and len(notes) == 1
-    assert notes[0].startswith(f"no record is kept: {path}: no state directory: ")
+    book = told(lambda: record.open_or_none(options, "redis-00000000", "redis", soon(), report))
+    assert book.name == "" and len(report.notes) == 1
+    assert report.notes[0].text.startswith(f"no record is kept: {path}: no state directory: ")
     for root in (ROOT, ""):
         found = told(lambda root=root: find(options, root=root))
         assert found is None or isinstance(found, HookError)

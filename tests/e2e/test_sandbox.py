@@ -56,7 +56,7 @@ class Pod:
 def test_a_policy_by_label_sees_every_pod(scene, node, runc):
     """Neither a forged sandbox nor a missing config of the true one hides the labels."""
     pod = Pod(scene, node, runc, {**crio(), f"{CRI}sandbox-id": "made-up"})
-    assert "is not there, expected that of the pod" in pod.create().refused()
+    assert "does not exist, expected that of the pod" in pod.create().refused()
     assert pod.plugin.calls() == [] and node.left() == []
     pod.storage.write(SANDBOX, of_sandbox(LABELS))
     pod.create().check()

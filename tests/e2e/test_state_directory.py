@@ -15,6 +15,7 @@ from nri_hook.cgroups import directories, hierarchies
 from nri_hook.errors import HookError, Left
 from nri_hook.hook import record
 from nri_hook.hook.options import Options
+from nri_hook.hook.report import Report
 
 STRANGER = 12345
 USER = 23456
@@ -77,11 +78,11 @@ def test_no_directory_at_all(scene):
 
 
 def test_without_a_directory_the_chain_runs_and_nothing_moves(directory, options):
-    notes = []
+    report = Report("createRuntime")
     os.chown(directory, STRANGER, STRANGER)
-    book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
-    (note,) = notes
-    assert note.startswith(
+    book = record.open_or_none(options, "redis-00000000", "redis", soon(), report)
+    (note,) = report.notes
+    assert note.text.startswith(
         f"no record is kept: {directory}: no state directory: belongs to uid 12345"
     )
     book.save(DOCUMENT)
@@ -94,10 +95,10 @@ def test_without_a_directory_the_chain_runs_and_nothing_moves(directory, options
 
 
 def test_with_a_directory_the_record_is_kept(options, directory):
-    notes = []
-    book = record.open_or_none(options, "redis-00000000", "redis", soon(), notes)
+    report = Report("createRuntime")
+    book = record.open_or_none(options, "redis-00000000", "redis", soon(), report)
     book.check_kept()
-    assert (book.name, notes) == ("redis-00000000", [])
+    assert (book.name, report.notes) == ("redis-00000000", [])
     release(book)
 
 

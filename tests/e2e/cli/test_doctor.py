@@ -404,7 +404,7 @@ def test_a_state_directory_that_cannot_be_written(patient):
     patient.state.rmdir()
     patient.state.write_text("")
     cause, fix = patient.doctor().find("fail", "records:")
-    assert "is no directory" in cause
+    assert "is not a directory" in cause
     patient.fix(fix)
 
 
@@ -463,7 +463,7 @@ def test_a_launcher_that_is_gone(patient):
     patient.launcher.unlink()
     report = patient.doctor()
     cause, fix = report.find("fail", "launcher:")
-    assert f"{patient.launcher}: is not there" in cause
+    assert f"{patient.launcher}: does not exist" in cause
     assert report.find("fail", hook_file("poststop"), "ignored in silence")
     patient.fix(fix)
     patient.launcher.chmod(0o644)
@@ -789,7 +789,7 @@ def test_a_bundle_without_hooks(scene, node):
     report = Report(done.status, done.out)
     assert done.err == "" and report.find("fail", "registered for poststop, and called as none")
     assert (
-        "there is none, expected a bundle" in command("doctor", "--bundle", "/proc/none").refused()
+        "does not exist, expected a bundle" in command("doctor", "--bundle", "/proc/none").refused()
     )
 
 

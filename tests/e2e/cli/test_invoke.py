@@ -189,7 +189,7 @@ def test_what_cannot_be_read(scene, node, invoke):
     done = invoke.call()
     assert (done.status, "configures no plugin" in done.err) == (1, True)
     done = invoke.call("--plugin", "x", "--bundle", scene.directory)
-    assert f"{scene.directory}/config.json: there is none, expected a bundle" in done.err
+    assert f"{scene.directory}/config.json: does not exist, expected a bundle" in done.err
     done = invoke.call("--plugin", "x", *invoke.recorded(pid="x"))
     assert "/pid: expected an integer" in done.err and "payload.json" in done.err
     done = invoke.call("--plugin", "x", "--request", f"{scene.directory}/nothing")

@@ -168,7 +168,7 @@ def test_one_that_is_left(scene, node, runc_place):
         "left",
         "yes",
     ]
-    assert "the hook's parent is no runc or crun" in runc_place.status("one").check().out
+    assert "the hook's parent is not runc or crun" in runc_place.status("one").check().out
     init.kill()
     init.wait()
     assert runc_place.rows()["one"]["ALIVE"] == "no"

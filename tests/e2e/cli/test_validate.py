@@ -134,8 +134,8 @@ def test_payloads_states_and_hook_files(write):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('{"plugins": NaN}', "NaN is no JSON number"),
-        ('{"a": 1, "a": 2}', "key 'a' stands twice in one object"),
+        ('{"plugins": NaN}', "NaN is not a JSON number"),
+        ('{"a": 1, "a": 2}', "key 'a' appears twice in one object"),
         ("", "Expecting value, at line 1 column 1"),
         ("{}{}", "Extra data, at line 1 column 3"),
     ],
@@ -288,9 +288,9 @@ def test_no_configuration(node):
         (None, "there is no "),
         ("{", "JSON"),
         ("[]", "expected an object"),
-        ('{"type": "nothing"}', "is no JSON Schema: /type: "),
-        ('{"$ref": "https://host/x.json"}', 'is no JSON Schema: "$ref" https://host/x.json'),
-        ('{"$ref": "#/none"}', "is no JSON Schema: "),
+        ('{"type": "nothing"}', "is not a JSON Schema: /type: "),
+        ('{"$ref": "https://host/x.json"}', 'is not a JSON Schema: "$ref" https://host/x.json'),
+        ('{"$ref": "#/none"}', "is not a JSON Schema: "),
     ],
 )
 def test_a_schema_that_is_none_is_said(node, schema, reason):

@@ -190,7 +190,7 @@ NAME = "a name of ASCII letters, digits, '.', '_' and '-' that starts with a let
         (b"", "empty, expected a JSON document"),
         (b'{"plugins": [', "no JSON value at character 13"),
         (b"{} {}", "more after the JSON document, at character 3"),
-        (b'{"plugins":[],"plugins":[]}', "key 'plugins' stands twice in one object"),
+        (b'{"plugins":[],"plugins":[]}', "key 'plugins' appears twice in one object"),
         (b"[]", "document: expected an object, found []"),
         (b'{"version":"0.2"}', '/version: expected "0.1" or "0.1.N", found "0.2"'),
         (b'{"version":0.1}', '/version: expected "0.1" or "0.1.N", found 0.1'),

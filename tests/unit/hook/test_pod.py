@@ -200,7 +200,7 @@ def test_another_annotation_of_the_pod_is_none_of_crios_business(storage):
         ('{"a": {"b": "c"}}', "expected a map of strings"),
         ("", "empty, expected a JSON document"),
         ("{", "not JSON: "),
-        ('{"a":"b","a":"c"}', "key 'a' stands twice in one object"),
+        ('{"a":"b","a":"c"}', "key 'a' appears twice in one object"),
         ("{} {}", "more after the JSON document, at character 3"),
         ("\ud800", "is not UTF-8"),
     ],
@@ -237,9 +237,9 @@ def test_a_sandboxs_config_that_cannot_be_read(storage, config, reason):
 
 def test_a_sandboxs_config_that_is_not_there(storage):
     path = f"{storage.bundle(SANDBOX)}/config.json"
-    assert storage.refused(crio()) == f"{path}: is not there, expected that of the pod"
+    assert storage.refused(crio()) == f"{path}: does not exist, expected that of the pod"
     os.makedirs(storage.bundle(SANDBOX))
-    assert storage.refused(crio()) == f"{path}: is not there, expected that of the pod"
+    assert storage.refused(crio()) == f"{path}: does not exist, expected that of the pod"
     os.mkfifo(path)
     assert storage.refused(crio()).startswith(path)
 

@@ -156,7 +156,7 @@ def test_a_stage_of_podman_alone():
 @pytest.mark.parametrize(
     ("text", "doubt"),
     [
-        (file(hook={"path": "/proc/no-such"}), "/hook/path /proc/no-such is not there"),
+        (file(hook={"path": "/proc/no-such"}), "/hook/path /proc/no-such does not exist"),
         (file(when=...), "/when matches no container"),
         (file(when={"always": False, "commands": ["a"]}), "/when matches no container"),
         ('{"hook": "/bin/true", "stages": []}', "the old format 0.1.0"),
