@@ -39,7 +39,7 @@ class Demand:
         assert self.runtime.status("one") == "running"
 
 
-REASON = "the hook's parent is no runc or crun"
+REASON = "the hook's parent is not runc or crun"
 
 
 @pytest.fixture
