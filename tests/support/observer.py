@@ -71,7 +71,8 @@ class Observer:
     def _units(self):
         """Unit -> whether it is loaded and has failed; a service may end and still be loaded.
         Units of mounts are left out: mounts are compared by themselves, and systemd drops the unit
-        of one that a test before has unmounted when it comes to it."""
+        of one that a test before has unmounted when it comes to it. With the last one on a disk
+        goes blockdev@DISK.target, which it was ordered after (systemd.mount(5))."""
         if not os.path.isdir("/run/systemd/system"):
             return {}
         words = ["systemctl", "list-units", "--all", "--plain", "--no-legend"]
@@ -80,5 +81,5 @@ class Observer:
         return {
             f"unit {name}": f"{load}, failed" if active == "failed" else load
             for name, load, active in units
-            if not name.endswith(".mount")
+            if not name.endswith(".mount") and not name.startswith("blockdev@")
         }
