@@ -458,16 +458,16 @@ def read(path: str) -> "Optional[RecordDocument]":
         found = f"version {version!r:.20}"
         message = f"was written by a later nri-hook: {found}, expected {VERSION} at most"
         raise TooNew(message, path=path)
-    if not version:
-        _complete(record, path)
+    _complete(record, path)
     return record
 
 
 def _complete(record: "RecordDocument", path: str) -> None:
-    """Add what a record of 0.1.0 does not say. Raises HookError."""
+    """Give each placement a kind; 0.1.0 wrote none. Raises HookError."""
     try:
         for placed in record.get("placements", ()):
-            placed["kind"] = "moved" if "moves" in placed else "native"
+            if "kind" not in placed:
+                placed["kind"] = "moved" if "moves" in placed else "native"
     except TypeError:
         raise HookError("is not a record: expected objects in its placements", path=path) from None
 
