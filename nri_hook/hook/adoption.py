@@ -10,7 +10,7 @@ import os
 from nri_hook import atomicfile, procfs, strictjson
 from nri_hook.cgroups import controlfile as cgroup_files
 from nri_hook.cgroups import hierarchies, old_cgroups, settings
-from nri_hook.errors import HookError
+from nri_hook.errors import LEFT, HookError
 from nri_hook.hook import runtimes
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def _leave(book: "Record", elsewhere: "dict[str, str]", report: "Report") -> Non
     others = f" and {len(elsewhere) - 1} more" if len(elsewhere) > 1 else ""
     reason = f"its process has left its new cgroup for {cgroup} ({name or 'v2'}{others})"
     report.target = ""
-    report.note(f"left where it is: {reason}")
+    report.note(f"left where it is: {reason}", LEFT)
     book.save(
         {
             **document,

@@ -271,9 +271,10 @@ class Creation:
                 self.book.remove()
         except HookError as problem:
             failed.append(problem)
-        parts = [reason, "undone: " + ", ".join(undone) if undone else "nothing to undo"]
-        parts += [f"NOT undone: {problem}" for problem in failed]
-        return HookError("; ".join(parts), code=code)
+        for left in failed:
+            self.report.note(f"NOT undone: {left}", NOT_REMOVED)
+        end = "undone: " + ", ".join(undone) if undone else "nothing to undo"
+        return HookError(f"{reason}; {end}", code=code)
 
 
 def _check_gone(document: "record.RecordDocument", path: str) -> None:

@@ -997,6 +997,8 @@ def test_an_undo_that_fails(trial):
     assert "; undone: delete sent to last, bad, first; NOT undone: " in said
     assert re.search(r"; NOT undone: \S+/cgroup.procs: does not take the process: No such", said)
     assert re.search(rf"; NOT undone: \S+{path}: cannot be removed: process \d+ is in it", said)
+    entries = [entry for log in trial.node.logs().values() for entry in log]
+    assert ["occupied", "not-removed"] in [entry["codes"] for entry in entries]
     assert trial.calls()[before : before + 6] == [*CREATED, *ALL_DELETED]
     # runc has called poststop for it, which ends what is in a cgroup that we made.
     assert trial.scene.left_processes() == trial.scene.left_cgroups() == trial.node.left() == []
