@@ -232,7 +232,7 @@ def _kill_member(here: int, pid: str) -> None:
 
 def mark(directory: str, claim: str, guard: str = "") -> None:
     """Say in the directory itself who made it. guard: as for make(), where the claim's record is.
-    Raises what files.label() does."""
+    Raises what controlfile.label() does."""
     controlfile.label(directory, MARK, f"{claim} {guard}".rstrip())
 
 
@@ -261,7 +261,7 @@ def remove_orphan(directory: str, guard: str, is_orphan: "Callable[[], bool]") -
 
 
 def hold(directory: str, claim: str) -> None:
-    """Say in a directory that somebody else has made who is in it. Raises what files.label()
+    """Say in a directory that somebody else has made who is in it. Raises what controlfile.label()
     does."""
     controlfile.label(directory, HOLD, claim)
 

@@ -105,7 +105,7 @@ class Placement:
     scopes from being empty. pins: (old, new) paths of pinned device programs. carried: (old, new,
     settings) for each directory, file -> text that was left in the old one. cgroups, former:
     hierarchy -> path of the new and the old cgroup. delegated: the end of all of these that is not
-    the runtime's, as places.delegated() says. keeps_scope: whether the path of the old scope stays.
+    the runtime's, as paths.delegated() says. keeps_scope: whether the path of the old scope stays.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ def plan(
     membership: of `pid` in every hierarchy. cgroups_path: what the runtime put it by; `answer`
     has the same form. claim: the name of the container's record. guard: as for
     directories.make(). started: whether the container may have other processes by now, which could
-    not be moved along. delegated: as places.delegated() says, if the runtime is crun. Raises Left,
+    not be moved along. delegated: as paths.delegated() says, if the runtime is crun. Raises Left,
     Refused, or HookError.
     """
     mounted = hierarchies.mounted(membership)

@@ -35,7 +35,7 @@ class Change:
 
 
 def changes(placement: Placement, config: Config) -> list[Change]:
-    """All that placement.apply() would do, in its order. config: as for it. Raises OSError or
+    """All that move.apply() would do, in its order. config: as for it. Raises OSError or
     HookError.
 
     To tell what differs from a fresh cgroup one is made beside the present, and removed at once.

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def invocations(directory: str, wanted: str | None) -> tuple[list[dict[str, Any]], int]:
     """The invocations for one container, or the last for all, the oldest first; see
-    journal.append(). And the number of logs that cannot be read, each with a line on stderr.
+    container_log.append(). And the number of logs that cannot be read, each with a line on stderr.
     Raises HookError where the wanted one has none."""
     try:
         names = container_log.names(directory)

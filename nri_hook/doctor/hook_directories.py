@@ -138,7 +138,7 @@ class Directories:
 
 
 def unread(engines_here: list[Engine]) -> Iterator[Finding]:
-    """Hook files of ours in a directory that no engine reads."""
+    """Name the hook files of nri-hook in a directory that no engine reads."""
     read = {
         os.path.realpath(directory) for engine in engines_here for directory in engine.directories
     }

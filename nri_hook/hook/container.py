@@ -56,7 +56,7 @@ class Container:
         return paths.default_path(self.id, self.membership)
 
     def delegated(self) -> str:
-        """Where below its cgroup init is; see places.delegated()."""
+        """Where below its cgroup init is; see paths.delegated()."""
         from nri_hook.cgroups import paths
 
         return paths.delegated(self.bundle.annotations) if self.caller.name == "crun" else ""

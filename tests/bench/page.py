@@ -26,10 +26,10 @@ REASONS = {
     " copies some 40 anew after each fork.",
     "a chain of three": "As for each hosted plugin.",
     "createRuntime for three": "What a container with plugins costs at all is in it, more than one"
-    " without any: a dozen modules of ours, the reading of config.json, the record and the log are"
-    " a third of what three hosted plugins cost.",
+    " without any: a dozen modules of nri-hook, the reading of config.json, the record and the log"
+    " are a third of what three hosted plugins cost.",
     "a config.json": "Decoding: it has 4300 objects and lists; each object becomes a dictionary,"
-    " which is looked at for a key that stands twice, and all are looked through for their depth.",
+    " which is looked at for a key that appears twice, and all are looked through for their depth.",
     "podman run": "A stage that has started is above this already, before any work: the shell of"
     " the launcher, a handful of the standard library's modules and 16 of ours (What a start is"
     " made of). On top come a dozen modules more for a chain and another for a move, a child for"

@@ -381,7 +381,7 @@ def test_a_launcher_that_others_may_replace_is_refused(tmp_path: Path) -> None:
         line = one_line(nri_hook("install", *hooks, "--launcher", shared / place))
         assert f"{shared}: may be written by others (mode {mode:04o})" in line
         assert [path.name for path in tmp_path.rglob("*")] == ["shared"]
-    # In a directory of ours inside a sticky one nobody else can do anything.
+    # In a directory of our own inside a sticky one nobody else can do anything.
     shared.chmod(0o1777)
     well(nri_hook("install", *hooks, "--launcher", shared / "ours" / "nri-hook"))
 

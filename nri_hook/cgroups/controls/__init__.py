@@ -88,7 +88,7 @@ class Controls(Group):
 
 def _homes(cgroups_path: str, membership: "dict[str, str]", inner: str) -> "dict[str, Home]":
     """The container's own cgroup in each hierarchy in which it has one. inner: as
-    places.delegated() says."""
+    paths.delegated() says."""
     for cgroup in membership.values():
         if not cgroup.startswith("/") or ".." in cgroup.split("/"):
             raise Refused(f"its cgroup {cgroup!r} is not below what is mounted here")
