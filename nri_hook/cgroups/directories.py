@@ -5,13 +5,12 @@ may appear or vanish between any two steps. Whoever makes a path starts again fr
 part has gone, whoever removes one stops at the first that is in use.
 """
 
-import _signal  # type: ignore[import-not-found]
 import errno
 import fcntl
 import os
 import time
 
-from nri_hook.cgroups import controlfile, hierarchies
+from nri_hook.cgroups import controlfile, hierarchies, members
 from nri_hook.errors import NOT_REMOVED, HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -111,7 +110,7 @@ def remove(
     deadline: of time.monotonic(), for its last process to leave. by_force: whether it is killed.
     Raises HookError where it stays.
     """
-    remove_tree(directory, deadline, kill if by_force else None)
+    remove_tree(directory, deadline, members.kill if by_force else None)
     remove_empty(os.path.dirname(directory), is_ours)
 
 
@@ -131,28 +130,12 @@ def remove_tree(
             return
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
-                reason = occupant(directory) or error.strerror
+                reason = members.occupant(directory) or error.strerror
                 message = f"cannot be removed: {reason}"
                 raise HookError(message, path=directory, code=NOT_REMOVED) from None
             if end:
                 end(directory)
             time.sleep(PAUSE)
-
-
-def occupant(directory: str) -> str:
-    """A process that is in a cgroup or below it, and where, in words; "" if there is none."""
-    waiting = [directory]
-    while waiting:
-        place = waiting.pop()
-        try:
-            processes = controlfile.read(f"{place}/cgroup.procs").split()
-            with os.scandir(place) as entries:
-                waiting += [entry.path for entry in entries if entry.is_dir()]
-        except OSError:  # it has gone
-            continue
-        if processes:
-            return f"process {processes[0]} is in {'it' if place == directory else place}"
-    return ""
 
 
 def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
@@ -173,61 +156,6 @@ def remove_empty(parent: str, is_ours: "Callable[[str], bool]") -> None:
         finally:
             _unlock(lock)
         parent = os.path.dirname(parent)
-
-
-def kill(directory: str) -> None:
-    """Kill the processes in a cgroup and below it, as far as they are there now."""
-    try:
-        if os.path.exists(f"{directory}/cgroup.kill"):
-            controlfile.write(f"{directory}/cgroup.kill", "1")
-            return
-        from nri_hook.cgroups import nested
-
-        for here in nested.walk(directory):
-            _kill_members(here)
-    except OSError:  # the cgroup has gone, and its processes with it
-        pass
-
-
-def kill_members(directory: str) -> None:
-    """Kill the processes in a cgroup, but not those in cgroups below, as far as they are there
-    now."""
-    try:
-        here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        _kill_members(here)
-    finally:
-        os.close(here)
-
-
-def _kill_members(here: int) -> None:
-    """The same for a descriptor of the cgroup."""
-    try:
-        try:
-            controlfile.write("freezer.state", "THAWED", here)
-        except FileNotFoundError:  # there is no freezer in this hierarchy
-            pass
-        for pid in controlfile.read("cgroup.procs", here).split():
-            _kill_member(here, pid)
-    except OSError:
-        pass
-
-
-def _kill_member(here: int, pid: str) -> None:
-    """Kill a process that is in an open cgroup, and none that has its pid by now."""
-    try:
-        fd = os.pidfd_open(int(pid))
-    except OSError:  # it has ended
-        return
-    try:
-        if pid in controlfile.read("cgroup.procs", here).split():
-            _signal.pidfd_send_signal(fd, _signal.SIGKILL)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
 
 
 def mark(directory: str, claim: str, guard: str = "") -> None:
@@ -281,7 +209,7 @@ def release(directory: str, deadline: float, by_force: bool) -> None:
         while by_force and controlfile.read(f"{directory}/cgroup.procs").strip():
             if time.monotonic() > deadline:
                 raise HookError("is not empty", path=directory)
-            kill(directory)
+            members.kill(directory)
             time.sleep(PAUSE)
         controlfile.unlabel(directory, HOLD)
     except OSError:  # it has gone

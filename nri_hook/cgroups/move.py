@@ -1,4 +1,4 @@
-"""A live move: apply the plan, undo it, clean up after it.
+"""A live move: apply the plan, undo it.
 
 A container that was moved must be like one that was created there. So the new cgroup gets every
 setting and the device rules of the old one before the process arrives, in every hierarchy in
@@ -11,7 +11,15 @@ import os
 import time
 
 from nri_hook import procfs
-from nri_hook.cgroups import controlfile, devices, directories, hierarchies, old_cgroups, settings
+from nri_hook.cgroups import (
+    cleanup,
+    controlfile,
+    devices,
+    directories,
+    hierarchies,
+    old_cgroups,
+    settings,
+)
 from nri_hook.errors import OCCUPIED, HookError, Left, Refused
 
 TYPE_CHECKING = False
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 
     from nri_hook.cgroups.mounts import Config as Seen
     from nri_hook.cgroups.mounts import View
-    from nri_hook.cgroups.plan import Parents, Placement, PlacementDocument, Step, UnitDocument
+    from nri_hook.cgroups.plan import Placement, Step
 
     class Config(Seen, Protocol):
         """What a config.json says that a cgroup v1 does not tell."""
@@ -93,7 +101,7 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
     for directory in placement.old():
         old_cgroups.unmark(directory)
     _release(placement)
-    errors += clean_up(placement.document(), deadline)
+    errors += cleanup.clean_up(placement.document(), deadline)
     # Only now does nobody else have what it gave up.
     for path, value in reversed(placement.given_up):
         try:
@@ -101,67 +109,6 @@ def undo(placement: "Placement", deadline: float) -> "list[HookError]":
         except OSError as error:
             errors.append(controlfile.failed(error, path, f"cannot take {value.strip()!r} back"))
     return errors
-
-
-def clean_up(
-    document: "PlacementDocument", deadline: float, by_force: bool = False
-) -> "list[HookError]":
-    """Remove what a move made, once it is empty; what failed.
-
-    document: of Placement. deadline: of time.monotonic(), for processes that are about to end.
-    by_force: whether they are killed: the runtime kills what is in a container's cgroup when it
-    deletes it, but where it was not told of the move it looks into the old one.
-    """
-    claim, unmarked = document["claim"], document.get("unmarked", ())
-    errors = []
-    if "unit" in document:
-        errors += _clean_up_unit(document["unit"], claim, deadline, by_force)
-
-    def is_ours(directory: str) -> bool:
-        if directories.mark_of(directory):
-            return True
-        free = directories.holder_of(directory) in ("", claim) and not directories.is_kept(
-            directory
-        )
-        return directory in unmarked and free
-
-    for leaf in document["leaves"]:
-        owner = directories.mark_of(leaf)
-        try:
-            if owner == claim:
-                directories.remove(leaf, is_ours, deadline, by_force)
-            elif directories.holder_of(leaf) == claim:
-                directories.release(leaf, deadline, by_force)
-            elif not owner and leaf in unmarked:
-                directories.remove_empty(leaf, is_ours)
-            elif not os.path.isdir(leaf):  # the runtime has removed it
-                directories.remove_empty(os.path.dirname(leaf), is_ours)
-        except HookError as error:
-            errors.append(error)
-    for parent in document["parents"]:
-        directories.remove_empty(parent, is_ours)
-    return errors
-
-
-def _clean_up_unit(
-    unit: "UnitDocument", claim: str, deadline: float, by_force: bool
-) -> "list[HookError]":
-    if os.path.isdir(unit["folder"]) and directories.mark_of(unit["folder"]) != claim:
-        return []  # of somebody who asked for the same name, and was first
-    from nri_hook.cgroups import systemd
-
-    error = systemd.wait_gone(unit["folder"], deadline, by_force)
-    for _, pin in unit["pins"]:
-        controlfile.unlink(pin)
-    return [error] if error else []
-
-
-def make_parents(parents: "Parents", claim: str, guard: str) -> None:
-    """Make the missing directories above a cgroup that the runtime will make. guard: as for
-    directories.make(). Raises Left, Refused or HookError."""
-    for hierarchy, cgroup in parents.steps:
-        if cgroup:
-            directories.make(hierarchy, cgroup, claim, [], guard)
 
 
 def _prepare(

@@ -13,7 +13,7 @@ import os
 import time
 
 from nri_hook import procfs
-from nri_hook.cgroups import controlfile, directories, hierarchies
+from nri_hook.cgroups import controlfile, directories, hierarchies, members
 from nri_hook.errors import HookError
 
 TYPE_CHECKING = False
@@ -97,9 +97,7 @@ def clean_up(
         if any(hierarchies.is_within(own, directory) for own in spared):
             continue
         try:
-            directories.remove_tree(
-                directory, deadline, directories.kill_members if by_force else None
-            )
+            directories.remove_tree(directory, deadline, members.kill_members if by_force else None)
         except HookError as error:
             errors.append(error)
     return errors
@@ -109,7 +107,7 @@ def occupied(document: "PlacementDocument") -> "tuple[str, str]":
     """(an old cgroup of a container, what is in it or below it), ("", "") if all are empty."""
     for directory in document.get("old", ()):
         if claim_of(directory) == document["claim"]:
-            found = directories.occupant(directory)
+            found = members.occupant(directory)
             if found:
                 return directory, found
     return "", ""

@@ -7,7 +7,7 @@ container cannot be moved at all.
 import os
 
 from nri_hook.cgroups import controlfile, directories, hierarchies, parent_limits, paths
-from nri_hook.errors import FROZEN, OCCUPIED, PARENT_LIMIT, RELATIVE_PATH, Left, Refused
+from nri_hook.errors import FROZEN, OCCUPIED, PARENT_LIMIT, Left, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Placement:
         return [level.old for level in self.outward()]
 
     def document(self) -> "PlacementDocument":
-        """What clean_up() takes, and what a runtime's record is corrected by."""
+        """What cleanup.clean_up() takes, and what a runtime's record is corrected by."""
         levels = self.outward()
         document: "PlacementDocument" = {
             "kind": MOVED,
@@ -211,88 +211,12 @@ def plan(
     for step in placement.steps if not started else ():
         _check_old(step, pid)
     for step in placement.steps:
-        _check_new(step.outer())
+        check_new(step.outer())
         if not leave_parent:
-            _check_limits(step.outer())
+            check_limits(step.outer())
     for step in placement.steps:
         placement.made += directories.missing(step.hierarchy, step.new_cgroup)
     return placement
-
-
-class Parents:
-    """The cgroups above a place that the runtime itself will make a cgroup at.
-
-    steps: (hierarchy, path of the parent; "" where it is the root, or systemd's to make).
-    made: directories that are not there yet. is_marked: as of Placement. cgroups: hierarchy -> path
-    of the place.
-    """
-
-    def __init__(self) -> None:
-        self.steps: "list[tuple[Hierarchy, str]]" = []
-        self.made: "list[str]" = []
-        self.is_marked = False
-        self.cgroups: "dict[str, str]" = {}
-
-    def document(self, claim: str) -> "PlacementDocument":
-        """What clean_up() takes."""
-        parents = [hierarchy.directory(cgroup) for hierarchy, cgroup in self.steps if cgroup]
-        return {
-            "kind": NATIVE,
-            "claim": claim,
-            "leaves": [],
-            "made": self.made,
-            "unmarked": [] if self.is_marked else self.made,
-            "parents": parents,
-        }
-
-
-def parents(cgroups_path: str, answer: str, leave_parent: bool) -> Parents:
-    """Plan what is above the place of a container that is not there yet; nothing is changed.
-
-    cgroups_path: of its config, `answer` has the same form. Raises Refused.
-    """
-    unit = paths.is_unit(cgroups_path)
-    is_below_base = not unit and not cgroups_path.startswith("/")
-    if is_below_base:
-        _check_base(cgroups_path, answer, leave_parent)
-    old_path, new_path = (_absolute(path) for path in (cgroups_path, answer))
-    if not is_below_base and (new_path + "/").startswith(old_path + "/"):
-        raise Refused(f"{new_path} lies inside the container's present cgroup {old_path}")
-    found = Parents()
-    for hierarchy in hierarchies.mounted(hierarchies.membership(os.getpid())).values():
-        new = hierarchy.absolute(new_path)
-        step = Step(hierarchy, hierarchy.absolute(old_path), new)
-        _check_new(step)
-        if not leave_parent:
-            _check_limits(step)
-        parent = "" if unit else os.path.dirname(new).rstrip("/")
-        found.steps.append((hierarchy, parent))
-        found.made += directories.missing(hierarchy, parent) if parent else []
-        found.cgroups[hierarchy.name] = new
-    return found
-
-
-def _check_base(cgroups_path: str, answer: str, leave_parent: bool) -> None:
-    """Raise Refused if the answer cannot be followed without knowing where the runtime puts a
-    relative path. It is refused and not left: whoever asks for the container chooses its path."""
-    if not answer.startswith("/"):
-        reason = f"only the runtime knows what {answer!r} is below, expected an absolute one"
-        raise Refused(reason, code=RELATIVE_PATH)
-    if not leave_parent:
-        raise Refused(
-            f"only the runtime knows which parent is left, since {cgroups_path!r} is relative,"
-            ' expected an absolute one, or "leaveParent": true',
-            code=RELATIVE_PATH,
-        )
-
-
-def _absolute(cgroups_path: str) -> str:
-    """A cgroupsPath of any form as one that begins with a slash."""
-    if paths.is_unit(cgroups_path):
-        from nri_hook.cgroups import systemd
-
-        return systemd.Unit.named(cgroups_path).cgroup
-    return "/" + "/".join(part for part in cgroups_path.split("/") if part)
 
 
 def _plan_directories(
@@ -368,7 +292,7 @@ def _check_old(step: Step, pid: int) -> None:
             raise Refused(f"its cgroup has cgroups below it: {inner}")
 
 
-def _check_new(step: Step) -> None:
+def check_new(step: Step) -> None:
     """Raise Refused where the target is in use, or frozen."""
     directory = step.new
     if os.path.isdir(directory):
@@ -401,7 +325,7 @@ def _check_thawed(step: Step, name: str, thawed: str) -> None:
         directory = os.path.dirname(directory)
 
 
-def _check_limits(step: Step) -> None:
+def check_limits(step: Step) -> None:
     """Raise Refused where the move leaves a parent that has a limit of its own."""
     old, new = step.old_cgroup.split("/"), step.new_cgroup.split("/")
     depth = next(i for i, (a, b) in enumerate(zip(old + [""], new + [""])) if a != b)

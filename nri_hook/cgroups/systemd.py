@@ -15,7 +15,7 @@ import os
 import time
 
 from nri_hook import spawn, strictjson
-from nri_hook.cgroups import controlfile, directories, hierarchies, paths, unit_properties
+from nri_hook.cgroups import controlfile, hierarchies, members, paths, unit_properties
 from nri_hook.errors import HookError, Refused
 
 TYPE_CHECKING = False
@@ -184,7 +184,7 @@ def wait_gone(directory: str, deadline: float, by_force: bool) -> "Optional[Hook
     """
     while os.path.isdir(directory):
         if by_force:
-            directories.kill(directory)
+            members.kill(directory)
         if time.monotonic() > deadline:
             try:
                 processes = controlfile.read(f"{directory}/cgroup.procs").split()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             """It stays there; what failed of what is not worth taking it back."""
 
         def document(self) -> "list[PlacementDocument]":
-            """What move.clean_up() shall clean up one day, none or one."""
+            """What cleanup.clean_up() shall clean up one day, none or one."""
 
 
 # Seconds after a failure for the undo and the deletes; the hook file allows options.MARGIN.

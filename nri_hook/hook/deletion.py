@@ -29,9 +29,9 @@ def finish(
     # Natively the runtime ends what outlives init; in a pid namespace of its own nothing does.
     outlived = not document.get("privatePids", True) and not present
     for made in document["placements"]:
-        from nri_hook.cgroups import move, old_cgroups
+        from nri_hook.cgroups import cleanup, old_cgroups
 
-        errors += move.clean_up(made, end, by_force=True)
+        errors += cleanup.clean_up(made, end, by_force=True)
         errors += old_cgroups.clean_up(made, end, outlived, present)
     return errors
 

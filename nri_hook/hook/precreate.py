@@ -62,30 +62,30 @@ class NativePlacement:
     """precreate: the runtime itself will make the cgroup, where the config says."""
 
     def __init__(self, draft: "Draft") -> None:
+        # Before anything is changed, as what put() imports.
+        from nri_hook.cgroups import cleanup
+
         self.draft = draft
+        self.clean_up = cleanup.clean_up
         self.made: "list[PlacementDocument]" = []
 
     def put(self, path: str, leave_parent: bool, ledger: "Ledger") -> "dict[str, str]":
-        """Write the path into the config; parents that are missing are made, and so are ours to
-        remove. Raises Left, Refused or HookError."""
-        from nri_hook.cgroups import move, plan
+        """Write the path into the config, and make the parents that are missing. Raises Left, Refused or HookError."""
+        from nri_hook.cgroups import parents
 
         if trust.in_user_namespace():
             raise Left("the hook runs in a user namespace (rootless), which may not make cgroups")
-        parents = plan.parents(self.draft.cgroups_path, path, leave_parent)
-        self.made = [parents.document(ledger.name)]
+        found = parents.find(self.draft.cgroups_path, path, leave_parent)
+        self.made = [found.document(ledger.name)]
         ledger.save()
-        move.make_parents(parents, ledger.name, ledger.directory)
-        parents.is_marked = True
-        self.made = [parents.document(ledger.name)]
+        found.make(ledger.name, ledger.directory)
+        self.made = [found.document(ledger.name)]
         self.draft.rewrite(path)
-        return parents.cgroups
+        return found.cgroups
 
     def take_back(self, deadline: float) -> "list[HookError]":
         """Remove the parents; what failed."""
-        from nri_hook.cgroups import move
-
-        errors = [e for made in self.made for e in move.clean_up(made, deadline)]
+        errors = [e for made in self.made for e in self.clean_up(made, deadline)]
         if not errors:
             self.made = []
         return errors

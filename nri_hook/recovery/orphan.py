@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from nri_hook import procfs
-from nri_hook.cgroups import directories
+from nri_hook.cgroups import directories, members
 
 if TYPE_CHECKING:
     from nri_hook.hook.record import RecordDocument
@@ -26,7 +26,7 @@ def kill(document: RecordDocument) -> None:
                 directories.mark_of(directory),
                 directories.holder_of(directory),
             ):
-                directories.kill(directory)
+                members.kill(directory)
 
 
 def _kill_init(pid: int, start: int) -> None:

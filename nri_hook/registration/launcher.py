@@ -35,11 +35,13 @@ DEPENDENCIES = ("jsonschema", "psutil")
 IMPORTED = (
     "nri_hook.hook.stages",
     "nri_hook.hook.adoption",
+    "nri_hook.cgroups.cleanup",
     "nri_hook.cgroups.controls",
     "nri_hook.cgroups.grace",
     "nri_hook.cgroups.libc",
     "nri_hook.cgroups.nested",
     "nri_hook.cgroups.move",
+    "nri_hook.cgroups.parents",
     "nri_hook.cgroups.plan",
     "nri_hook.cgroups.systemd",
     "nri_hook.cgroups.mounts",

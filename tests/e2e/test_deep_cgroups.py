@@ -15,7 +15,7 @@ from support.commands import run
 from support.tree import TOP
 from support.waiting import wait_until
 
-from nri_hook.cgroups import directories, nested
+from nri_hook.cgroups import members, nested
 
 pytestmark = pytest.mark.guest
 
@@ -46,7 +46,7 @@ class Nest:
         """Remove them, with what a test has left in them."""
         os.close(self.deepest)
         if os.path.isdir(f"{self.directory}/n"):
-            directories.kill(f"{self.directory}/n")
+            members.kill(f"{self.directory}/n")
             wait_until(self._is_removed)
 
     def _is_removed(self):
@@ -93,7 +93,7 @@ def test_all_are_removed_with_what_is_in_them(cgroup, nest, sleeper, depth):
     with pytest.raises(OSError):
         nested.remove(cgroup)
     assert os.path.isdir(f"{cgroup}/n")
-    directories.kill(cgroup)
+    members.kill(cgroup)
     assert sleeper.wait() == -signal.SIGKILL
     nested.remove(cgroup)
     assert not os.path.exists(cgroup)
@@ -104,7 +104,7 @@ def test_kill_without_the_kernels_help(cgroup, nest, sleeper, monkeypatch):
     nest(cgroup, DEPTHS[-1]).put(sleeper.pid)
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda p: "cgroup.kill" not in str(p) and exists(p))
-    directories.kill(cgroup)
+    members.kill(cgroup)
     assert sleeper.wait() == -signal.SIGKILL
 
 

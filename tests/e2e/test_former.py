@@ -12,7 +12,7 @@ from support.waiting import is_alive, wait_until
 from test_gc import BINARIES, Moved, forget, of_host
 
 from nri_hook import procfs, strictjson
-from nri_hook.cgroups import directories, move
+from nri_hook.cgroups import cleanup, directories
 from nri_hook.hook import record
 
 
@@ -320,7 +320,7 @@ def test_a_cgroup_that_a_killed_hook_made(scene, sleeper, used):
     for directory in made if used else ():
         cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
-    assert move.clean_up(document, 0, by_force=True) == []
+    assert cleanup.clean_up(document, 0, by_force=True) == []
     assert [directory for directory in made if os.path.isdir(directory)] == (made if used else [])
     assert sleeper.poll() is None
 
@@ -330,5 +330,5 @@ def test_a_cgroup_that_another_hook_has_marked_since(scene):
     document = {"claim": "one", "leaves": made, "made": made, "unmarked": made, "parents": []}
     for directory in made:
         directories.mark(directory, "two")
-    assert move.clean_up(document, 0, by_force=True) == []
+    assert cleanup.clean_up(document, 0, by_force=True) == []
     assert all(map(os.path.isdir, made))

@@ -15,7 +15,7 @@ from support.tree import TOP
 from support.waiting import wait_until
 from test_adopt import install_precreate
 
-from nri_hook.cgroups import directories, hierarchies, move
+from nri_hook.cgroups import cleanup, directories, hierarchies
 from nri_hook.cgroups.controls import Controls
 from nri_hook.skel_conf import Conf
 from plugins.samples import MIB, Case, entry, environments, reload
@@ -231,7 +231,7 @@ def test_podman_makes_a_container_in_its_class(scene, node, name):
 
 REMOVER = """
 import sys
-from nri_hook.cgroups import directories
+from nri_hook.cgroups import cleanup, directories
 while True:
     directories.remove_empty(sys.argv[1], lambda path: directories.mark_of(path) == "somebody")
 """
@@ -268,12 +268,12 @@ def test_a_class_is_the_nodes_whoever_made_it(scene, guard):
     directories.keep(mounted[name], cgroup, [])
     parts = {"claim": "somebody", "made": [directory]}
     for part in ({"leaves": [directory], "parents": []}, {"leaves": [], "parents": [directory]}):
-        assert move.clean_up(dict(parts, **part), 0) == []
+        assert cleanup.clean_up(dict(parts, **part), 0) == []
         assert os.path.isdir(directory) and directories.mark_of(directory) == ""
     os.rmdir(directory)
     # Without keep() it goes.
     directories.make(mounted[name], cgroup, "somebody", [], guard)
-    assert move.clean_up(dict(parts, leaves=[], parents=[directory]), 0) == []
+    assert cleanup.clean_up(dict(parts, leaves=[], parents=[directory]), 0) == []
     assert not os.path.exists(directory)
     assert time.monotonic() - begin < 2
     os.close(fd)
