@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nri_hook import trust
 from nri_hook.cli import state
 from nri_hook.errors import HookError, printable
-from nri_hook.hook import adoption, container_log, deletion, options, record
+from nri_hook.hook import adoption, container_log, deletion, options, record, state_directory
 from nri_hook.hook.report import Report
 from nri_hook.recovery import leftovers, need, orphan
 
@@ -52,10 +52,10 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Go through the records; 1 where something could not be finished. Raises HookError."""
     place = trust.absolute(args.state_dir)
-    directory = state.checked(record.directory(options.Options(state_dir=place)))
+    directory = state.checked(state_directory.make(options.Options(state_dir=place)))
     os.chdir("/")  # where plugins run
     failures = 0
-    for name in record.names(directory):
+    for name in state_directory.names(directory):
         try:
             failures += _collect(directory, name, args)
         except Exception as error:  # the other records are not to blame for what is in this one

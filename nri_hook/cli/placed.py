@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nri_hook import procfs
 from nri_hook.cgroups import hierarchies
 from nri_hook.errors import HookError
-from nri_hook.hook import container_log, record
+from nri_hook.hook import container_log, record, state_directory
 
 if TYPE_CHECKING:
     from nri_hook.hook.record import RecordDocument
@@ -26,7 +26,7 @@ class Placed:
 
     def __init__(self, directory: str, name: str, document: RecordDocument, since: float) -> None:
         self.since = since
-        self.record = os.path.join(directory, name + record.SUFFIX)
+        self.record = os.path.join(directory, name + state_directory.SUFFIX)
         self.log = os.path.join(directory, name + container_log.SUFFIX)
         self.id: str = document["id"]
         self.runtime: str = document["runtime"]
@@ -70,7 +70,7 @@ class Placed:
 def load(directory: str, name: str) -> Placed | None:
     """The container of a record, None where a hook has not written one. Raises HookError; another
     exception where it is no record of ours."""
-    path = os.path.join(directory, name + record.SUFFIX)
+    path = os.path.join(directory, name + state_directory.SUFFIX)
     document = record.read(path)
     if document is None:
         return None

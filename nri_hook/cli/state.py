@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nri_hook import trust
 from nri_hook.errors import HookError
-from nri_hook.hook import options, record
+from nri_hook.hook import options, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 def directory(args: argparse.Namespace) -> str:
     """Where the state directory is, or would be; nothing is made. Raises HookError if others than
     root could have written what is in it."""
-    return checked(record.place(options.Options(state_dir=trust.absolute(args.state_dir))))
+    return checked(state_directory.place(options.Options(state_dir=trust.absolute(args.state_dir))))
 
 
 def checked(path: str) -> str:
@@ -39,7 +39,7 @@ def checked(path: str) -> str:
 
 def listed(names: Iterable[str], wanted: str | None) -> list[str]:
     """Those names of records that may be of the container, all where none is wanted."""
-    return [name for name in names if not wanted or name.startswith(wanted[: record.KEPT])]
+    return [name for name in names if not wanted or name.startswith(wanted[: state_directory.KEPT])]
 
 
 def pick(wanted: str, ids: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nri_hook.cli import placed, screen, state
 from nri_hook.errors import printable
-from nri_hook.hook import record
+from nri_hook.hook import state_directory
 
 if TYPE_CHECKING:
     from nri_hook.cli.install import Commands
@@ -73,7 +73,7 @@ def containers(directory: str, wanted: str | None) -> tuple[list[Placed], int]:
     """The containers that have a record, the latest at the end, and the number of records that
     cannot be read, each with a line on stderr. Raises HookError where the wanted one has none."""
     try:
-        names = record.names(directory)
+        names = state_directory.names(directory)
     except FileNotFoundError:
         names = []
     found = []

@@ -10,7 +10,7 @@ from nri_hook import atomicfile, client, procfs, strictjson, trust
 from nri_hook.cgroups import hierarchies, paths, plan, preview
 from nri_hook.cli import given, state
 from nri_hook.errors import HookError, UsageError
-from nri_hook.hook import oci, options, payload, pod, record
+from nri_hook.hook import oci, options, payload, pod, record, state_directory
 from nri_hook.validation import schema
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Subject:
         if data is None:
             raise HookError("does not exist, expected a bundle", path=path)
         self.bundle = oci.Bundle(directory, oci.parse_config(data, path))
-        known = _record_of(directory, state.checked(record.place(chosen)))
+        known = _record_of(directory, state.checked(state_directory.place(chosen)))
         id = known.get("id") or os.path.basename(directory)
         self.pid = pid or known.get("pid") or 0
         membership = {}
@@ -125,12 +125,12 @@ def _record_of(bundle: str, directory: str) -> RecordDocument:
     """The record in the state directory of the container that lives in a bundle, {} where there is
     none."""
     try:
-        names = record.names(directory)
+        names = state_directory.names(directory)
     except OSError:
         return {}
     for name in names:
         try:
-            found = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
+            found = record.read(os.path.join(directory, name + state_directory.SUFFIX)) or {}
             if found.get("bundle") == bundle and procfs.is_alive(found["pid"], found["start"]):
                 return found
         except (HookError, KeyError, TypeError):  # not a record of ours

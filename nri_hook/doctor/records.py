@@ -14,7 +14,7 @@ from nri_hook.cgroups import hierarchies, old_cgroups
 from nri_hook.doctor import owners
 from nri_hook.doctor.finding import FAIL, OK, WARN, Finding, removal
 from nri_hook.errors import HookError
-from nri_hook.hook import container_log, record
+from nri_hook.hook import container_log, record, state_directory
 from nri_hook.hook.options import Options
 from nri_hook.recovery import need
 
@@ -32,7 +32,7 @@ WORDS = {
 
 def check(chosen: Options) -> Iterator[Finding]:
     """Check the state directory, then its records."""
-    directory = record.place(chosen)
+    directory = state_directory.place(chosen)
     fix = _unusable(directory)
     if fix:
         yield Finding(FAIL, "records", f"{fix[0]}, so no container is moved", fix[1])
@@ -42,20 +42,24 @@ def check(chosen: Options) -> Iterator[Finding]:
         return
     try:
         trust.Directory(directory)
-        names = record.names(directory)
+        names = state_directory.names(directory)
     except HookError as error:
         yield Finding(FAIL, "records", str(error), owners.fix(directory))
         return
     except OSError as error:
         yield Finding(FAIL, "records", f"{directory}: {error.strerror}", "run this command as root")
         return
-    flag = "" if directory == record.place(Options()) else f" --state-dir {shlex.quote(directory)}"
+    flag = (
+        ""
+        if directory == state_directory.place(Options())
+        else f" --state-dir {shlex.quote(directory)}"
+    )
     stale: dict[str, list[str]] = {}
     kept = 0
     for name in names:
-        path = os.path.join(directory, name + record.SUFFIX)
+        path = os.path.join(directory, name + state_directory.SUFFIX)
         try:
-            if _is_locked(os.path.join(directory, name + record.LOCK)):
+            if _is_locked(os.path.join(directory, name + state_directory.LOCK)):
                 continue
             document = record.read(path) or {}
             todo = need.of(document, path)
@@ -87,7 +91,7 @@ def check(chosen: Options) -> Iterator[Finding]:
 
 def _odd(directory: str) -> Iterator[Finding]:
     """What lies in the place of a file of ours other than a record, and cannot be one."""
-    endings = (record.LOCK, record.NEW, container_log.SUFFIX, container_log.CUT)
+    endings = (state_directory.LOCK, state_directory.NEW, container_log.SUFFIX, container_log.CUT)
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         if name.endswith(endings) and not _is_file(path):

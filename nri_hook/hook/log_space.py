@@ -9,7 +9,7 @@ first, then the oldest logs of containers that are gone, then all but the last l
 import os
 
 from nri_hook import strictjson
-from nri_hook.hook import container_log, record
+from nri_hook.hook import container_log, state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _logs(directory: str) -> "list[Log]":
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile
                 continue
-            found.append(Log(entry.path, status, name + record.SUFFIX in names))
+            found.append(Log(entry.path, status, name + state_directory.SUFFIX in names))
     return sorted(found, key=lambda log: log.changed)
 
 

@@ -70,7 +70,8 @@ class NativePlacement:
         self.made: "list[PlacementDocument]" = []
 
     def put(self, path: str, leave_parent: bool, ledger: "Ledger") -> "dict[str, str]":
-        """Write the path into the config, and make the parents that are missing. Raises Left, Refused or HookError."""
+        """Write the path into the config, and make the parents that are missing. Raises Left,
+        Refused or HookError."""
         from nri_hook.cgroups import parents
 
         if trust.in_user_namespace():

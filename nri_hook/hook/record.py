@@ -5,17 +5,16 @@ those before. A hook may be killed at any moment. From its record poststop, or t
 the same container, sends `delete` to the plugins that were called and removes what the move made.
 """
 
-import binascii
 import errno
 import fcntl
 import os
 import stat
 import time
 
-from nri_hook import procfs, strictjson, trust
+from nri_hook import procfs, strictjson
 from nri_hook.cgroups import controlfile
 from nri_hook.errors import HookError, Left
-from nri_hook.hook import runtimes
+from nri_hook.hook import runtimes, state_directory
 from nri_hook.hook.options import Options
 
 TYPE_CHECKING = False
@@ -78,19 +77,12 @@ VERSION = 1
 MAX_SIZE = 64 << 20
 # A record holds what others wrote some levels below its own top.
 MAX_DEPTH = strictjson.MAX_DEPTH + 10
-SUFFIX = ".json"
-NEW = ".new"
-LOCK = ".lock"
-# The record, the next one while it is written, and what is locked.
-ENDINGS = (SUFFIX, NEW, LOCK)
 LOCK_PAUSE = 0.02
 # A record has one of these modes. With the sticky bit, which means nothing on a file, poststart has
 # nothing to do for its container: the launcher looks for it before it starts Python. (It would not
 # see an x where /run is mounted noexec.)
 PLAIN, SETTLED = 0o600, 0o1600
 TO_ADOPT = "moved"  # the only outcome of a record without it
-# The longest id that is the beginning of a name as it is, and what is kept of a longer one.
-LONGEST_ID, KEPT = 200, 135
 # It is there where the container before was moved.
 MOVING = "moving"
 # More than some plugins have to say; each line has all of the answers so far, or of the placement.
@@ -104,7 +96,8 @@ class TooNew(HookError):
 class Record:
     """The record of one container, locked as long as this process lives.
 
-    name: see name(). document: what is written, in creation.py; empty for a new one.
+    name: see state_directory.name(). document: what is written, in creation.py; empty for a new
+    one.
     """
 
     def __init__(self, directory: str, name: str, deadline: float) -> None:
@@ -112,7 +105,7 @@ class Record:
         self.directory = directory
         self.name = name
         self.path, self.new_path, self.lock_path = (
-            os.path.join(directory, name + ending) for ending in ENDINGS
+            os.path.join(directory, name + ending) for ending in state_directory.ENDINGS
         )
         self.added = 0  # bytes, since the last save()
         self.torn = False  # the last line may be part of one
@@ -189,7 +182,7 @@ class Record:
     def is_stale(self, name: str) -> bool:
         """Whether the container of another record is gone, or has no record."""
         try:
-            document = read(os.path.join(self.directory, name + SUFFIX))
+            document = read(os.path.join(self.directory, name + state_directory.SUFFIX))
         except HookError:
             return False
         if document is None:
@@ -254,7 +247,7 @@ def open_or_none(
     """The record of that name for container `id`, or its stand-in with a note why. Raises HookError
     if it is locked, unreadable, or another container's."""
     try:
-        path = directory(options)
+        path = state_directory.make(options)
     except HookError as error:
         report.note(f"no record is kept: {error}", error.code)
         return NoRecord(error)
@@ -263,21 +256,14 @@ def open_or_none(
     return record
 
 
-def names(directory: str) -> "list[str]":
-    """The names of all records, of those too that a hook was killed before it wrote."""
-    stems = {e[: -len(end)] for e in os.listdir(directory) for end in ENDINGS if e.endswith(end)}
-    return sorted(stems)
-
-
-def is_there(directory: str, name: str) -> bool:
-    """Whether there is such a record, if only one that a hook has not written yet."""
-    return any(_status(os.path.join(directory, name + ending)) for ending in ENDINGS)
-
-
 def find_setup(options: Options, id: str, deadline: float) -> "Optional[Record]":
     """The record that precreate left of a container, None if there is none. Raises HookError."""
-    path = place(options)
-    found = [n for n in _names_for(setup_name(id), id, path) if is_there(path, n)]
+    path = state_directory.place(options)
+    found = [
+        n
+        for n in _names_for(state_directory.setup_name(id), id, path)
+        if state_directory.is_there(path, n)
+    ]
     return _existing(options, found[0], id, deadline) if found else None
 
 
@@ -289,7 +275,7 @@ def find(
     runtime_root: "" if our parent is not a runtime (podman's poststop); then it is the one
     record of that id and bundle. Raises HookError, also if there are several.
     """
-    return _find(options, runtime_root, id, bundle, deadline, is_there)
+    return _find(options, runtime_root, id, bundle, deadline, state_directory.is_there)
 
 
 def find_to_adopt(
@@ -308,9 +294,9 @@ def _find(
     matters: "Callable[[str, str], bool]",
 ) -> "Optional[Record]":
     """matters: of the directory and the name of a record, before it is read."""
-    path = place(options)
+    path = state_directory.place(options)
     if runtime_root:
-        wanted = name(runtime_root, id)
+        wanted = state_directory.name(runtime_root, id)
         found = [n for n in _names_for(wanted, id, path) if matters(path, n)][:1]
     else:
         found = [n for n in _names(path, id) if matters(path, n) and _is_of(path, n, id, bundle)]
@@ -327,7 +313,7 @@ def is_gone(document: "RecordDocument") -> bool:
 
 
 def _existing(options: Options, name: str, id: str, deadline: float) -> "Optional[Record]":
-    record = Record(directory(options), name, deadline)
+    record = Record(state_directory.make(options), name, deadline)
     if not record.document:  # a hook was killed before it had anything to write
         record.remove()
         return None
@@ -336,97 +322,41 @@ def _existing(options: Options, name: str, id: str, deadline: float) -> "Optiona
 
 
 def _awaits_adoption(directory: str, name: str) -> bool:
-    path = os.path.join(directory, name + SUFFIX)
+    path = os.path.join(directory, name + state_directory.SUFFIX)
     try:
         return not os.stat(path).st_mode & stat.S_ISVTX
     except OSError:  # of what is there all the same, whoever opens it says more
-        return _status(path) is not None
-
-
-def _status(path: str) -> "Optional[os.stat_result]":
-    """What is at `path`, if only a link to nothing. Raises HookError if nobody can tell."""
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HookError(f"cannot be looked at: {error.strerror}", path=path) from None
-
-
-def place(options: Options) -> str:
-    """Where the state directory is, whether it is there or not."""
-    path = options.state_dir
-    if path == Options().state_dir and (os.geteuid() != 0 or trust.in_user_namespace()):
-        path = f"/run/user/{_outer_uid()}/nri-hook"
-    return path
-
-
-def directory(options: Options) -> str:
-    """The state directory, made where it is missing. Raises HookError where none can be had."""
-    path = place(options)
-    try:
-        os.makedirs(path, 0o700, exist_ok=True)
-        status = os.stat(path)
-    except OSError as error:
-        raise HookError(f"no state directory: {error.strerror}", path=path) from None
-    # Who may open a directory may lock it, and the lock of this one is taken for each move.
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise HookError(
-            f"no state directory: belongs to uid {status.st_uid}, mode"
-            f" {status.st_mode & 0o7777:04o}, expected 0700 of our own",
-            path=path,
-        )
-    if not os.access(path, os.W_OK):
-        raise HookError("no state directory: cannot be written", path=path)
-    return path
-
-
-def name(runtime_root: str, id: str) -> str:
-    """The name of a container's record: <id>-<8 hex digits of the CRC-32 of root and id>, since
-    ids are unique only below one runtime root."""
-    checksum = binascii.crc32(os.fsencode(runtime_root) + b"\0" + id.encode())
-    return f"{_short(id)}-{checksum:08x}"
-
-
-def _short(id: str) -> str:
-    """What stands for an id in names, which have at most 255 bytes with all their endings: of a
-    long one its beginning and its SHA-256. No id has a "~"."""
-    if len(id) <= LONGEST_ID:
-        return id
-    import hashlib  # costs as much as a start of Python; engines make ids of 64 characters
-
-    return f"{id[:KEPT]}~{hashlib.sha256(id.encode()).hexdigest()}"
-
-
-def setup_name(id: str) -> str:
-    """The name of the record of a container that no runtime knows yet."""
-    return f"{_short(id)}-setup"
+        return state_directory.status_of(path) is not None
 
 
 def _names_for(name: str, id: str, directory: str) -> "list[str]":
     """The names that a record may have: this one, and for a long id that of nri-hook 0.1.0, which
     only cut it, if that record is of this container."""
-    if len(id) <= LONGEST_ID:
+    if len(id) <= state_directory.LONGEST_ID:
         return [name]
-    former = id[:LONGEST_ID] + name[name.rindex("-") :]
-    document = read(os.path.join(directory, former + SUFFIX))
+    former = id[: state_directory.LONGEST_ID] + name[name.rindex("-") :]
+    document = read(os.path.join(directory, former + state_directory.SUFFIX))
     return [name, former] if document and document.get("id") == id else [name]
 
 
 def _names(directory: str, id: str) -> "list[str]":
     """The names of the records that may be of container `id`, under any runtime root."""
     try:
-        stems = names(directory)
+        stems = state_directory.names(directory)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise HookError(f"cannot be read: {error.strerror}", path=directory) from None
-    return [stem for stem in stems if stem[:-9] in (_short(id), id[:LONGEST_ID])]
+    return [
+        stem
+        for stem in stems
+        if stem[:-9] in (state_directory.short(id), id[: state_directory.LONGEST_ID])
+    ]
 
 
 def _is_of(directory: str, name: str, id: str, bundle: str) -> bool:
     """Whether a record is of container `id` in `bundle`. Raises HookError."""
-    document = read(os.path.join(directory, name + SUFFIX)) or {}
+    document = read(os.path.join(directory, name + state_directory.SUFFIX)) or {}
     return document.get("id") == id and document.get("bundle") in ("", bundle)
 
 
@@ -486,14 +416,3 @@ def _write(path: str, flags: int, line: bytes, document: "RecordDocument") -> No
             data = data[os.write(fd, data) :]
     finally:
         os.close(fd)
-
-
-def _outer_uid() -> int:
-    """Our uid as the namespace above sees it (user_namespaces(7), uid_map)."""
-    uid = os.geteuid()
-    with open("/proc/self/uid_map", "rb") as file:
-        for line in file.read().splitlines():
-            inner, outer, count = (int(field) for field in line.split())
-            if inner <= uid < inner + count:
-                return outer + uid - inner
-    return uid

@@ -7,7 +7,7 @@ import time
 # What only some stages need, these import themselves: a module costs as much as forty system calls.
 from nri_hook import strictjson
 from nri_hook.errors import INTERNAL, REGISTERED_TWICE, HookError, Left, UsageError
-from nri_hook.hook import host_config, oci, options, record, runtimes
+from nri_hook.hook import host_config, oci, options, record, runtimes, state_directory
 from nri_hook.hook.report import Report
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def precreate(flags: options.Options, stdin: bytes, report: Report) -> None:
     report.id = draft.id
     report.source = draft.cgroups_path
     request = draft.request()
-    name = record.setup_name(draft.id)
+    name = state_directory.setup_name(draft.id)
     book = record.open_or_none(flags, name, draft.id, deadline, report)
     report.record = (book.directory, book.name)
     chain = Chain(entries, flags.plugin_path())
@@ -70,7 +70,7 @@ def create_runtime(flags: options.Options, stdin: bytes, report: Report) -> None
     container = Container(state)
     report.source = container.cgroups_path
     request = container.request()
-    name = record.name(container.caller.root, state.id)
+    name = state_directory.name(container.caller.root, state.id)
     book = record.open_or_none(flags, name, state.id, deadline, report)
     report.record = (book.directory, book.name)
     if container.is_of(book.document) and book.document["outcome"] != "chain":
@@ -213,11 +213,11 @@ def _whose(report: Report, flags: options.Options, stdin: bytes) -> "tuple[str, 
         from nri_hook.hook.precreate import Draft
 
         report.id = report.id or Draft(stdin).id
-        name = record.setup_name(report.id) if report.id else ""
+        name = state_directory.setup_name(report.id) if report.id else ""
     else:
         report.id = report.id or oci.read_state(stdin).id
-        name = record.name(runtimes.caller().root, report.id)
-    return record.directory(flags), name
+        name = state_directory.name(runtimes.caller().root, report.id)
+    return state_directory.make(flags), name
 
 
 def _settle() -> None:

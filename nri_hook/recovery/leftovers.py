@@ -10,7 +10,7 @@ from nri_hook import atomicfile
 from nri_hook.cgroups import controlfile as cgroup_files
 from nri_hook.cgroups import directories, hierarchies, old_cgroups
 from nri_hook.errors import HookError
-from nri_hook.hook import container_log, log_space, record
+from nri_hook.hook import container_log, log_space, record, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # How long the log of a container is kept that did not end in the ordinary way, in seconds.
 LOG_SECONDS = 86400.0
-SETUP = record.setup_name("")
+SETUP = state_directory.setup_name("")
 
 
 def cgroups(directory: str) -> list[Leftover]:
@@ -31,7 +31,11 @@ def cgroups(directory: str) -> list[Leftover]:
 
     def is_orphan(path: str) -> bool:
         claim, guard = _whose(path)
-        return claim != "" and not record.is_there(directory, claim) and _is_same(guard, directory)
+        return (
+            claim != ""
+            and not state_directory.is_there(directory, claim)
+            and _is_same(guard, directory)
+        )
 
     def remover(path: str) -> Callable[[], object]:
         return lambda: directories.remove_orphan(path, directory, lambda: is_orphan(path))
@@ -50,7 +54,7 @@ def cgroups(directory: str) -> list[Leftover]:
 
 def logs(directory: str, errors: list[Exception]) -> Iterator[Leftover]:
     """The logs of containers that have ended. errors: for those that cannot be read."""
-    records = record.names(directory)
+    records = state_directory.names(directory)
     for name in container_log.names(directory):
         if name in records or (name.endswith(SETUP) and _of_id(name, records)):
             continue
@@ -80,8 +84,8 @@ def _remover(directory: str, name: str) -> Callable[[], object]:
 def _known(directory: str) -> set[str]:
     """The directories of cgroups that stand in records, with all above them. Raises HookError."""
     found: set[str] = set()
-    for name in record.names(directory):
-        document = record.read(os.path.join(directory, name + record.SUFFIX)) or {}
+    for name in state_directory.names(directory):
+        document = record.read(os.path.join(directory, name + state_directory.SUFFIX)) or {}
         try:
             named: list[str] = []
             for placed in document.get("placements", []):

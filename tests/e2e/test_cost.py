@@ -20,6 +20,7 @@ TOLERANCE = 0.1
 ALWAYS = {
     *("__init__", "errors", "fastimport", "procfs", "strictjson", "trust", "hook/__init__"),
     *("hook/host_config", "hook/oci", "hook/options", "hook/record", "hook/report"),
+    "hook/state_directory",
     *("hook/runtimes", "hook/stages", "cgroups/__init__", "cgroups/controlfile"),
 }
 CHAIN = {"hook/chain", "hook/container_log", "hook/payload", "hook/plugin", "spawn"}

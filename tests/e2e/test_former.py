@@ -13,7 +13,7 @@ from test_gc import BINARIES, Moved, forget, of_host
 
 from nri_hook import procfs, strictjson
 from nri_hook.cgroups import cleanup, directories
-from nri_hook.hook import record
+from nri_hook.hook import state_directory
 
 
 @pytest.fixture(params=BINARIES)
@@ -67,7 +67,7 @@ def test_the_record_of_another_container(scene, node, each, sleeper):
     """As if the names of two had become one: it lives, and would be killed."""
     bundle = plain(scene, node, each)
     directories_of_other = scene.parent(f"{scene.cgroup}-other")
-    name = record.name(each.root, "one")
+    name = state_directory.name(each.root, "one")
     for directory in directories_of_other:
         cgroups.write(f"{directory}/cgroup.procs", sleeper.pid)
         directories.mark(directory, name)
@@ -89,7 +89,7 @@ def test_the_record_of_another_container(scene, node, each, sleeper):
 
 def test_the_setup_of_another_container(scene, node, each):
     bundle = plain(scene, node, each)
-    write(node, record.setup_name("one"), crafted("other"))
+    write(node, state_directory.setup_name("one"), crafted("other"))
     refused(each, node, bundle, "is the record of container 'other', expected one")
     assert node.calls() == []
     for name in node.left():
@@ -122,7 +122,7 @@ def test_a_container_that_its_runtime_knows(scene, node, runc):
     os.makedirs(f"{scene.directory}/root/one")
     path = f"{scene.directory}/root/one/state.json"
     open(path, "w").close()
-    name = record.name(runc.root, "one")
+    name = state_directory.name(runc.root, "one")
     write(node, name, crafted("one", runtimeRoot=f"{scene.directory}/root"))
     refused(runc, node, bundle, f"the container is still there: {path}, expected none")
     os.unlink(path)
@@ -191,7 +191,7 @@ class Earlier:
         runc.create("one", self.bundle).check()
         self.pid = runc.pid("one")
 
-        self.name = record.name(runc.root, "one")
+        self.name = state_directory.name(runc.root, "one")
         for directory in (self.mount + scene.cgroup, self.mount + self.new):
             os.mkdir(directory)
             directories.mark(directory, self.name, node.state_dir)

@@ -13,7 +13,7 @@ import pytest
 from support.commands import read
 from support.users import as_user
 
-from nri_hook.hook import host_config, options, record
+from nri_hook.hook import host_config, options, record, state_directory
 from nri_hook.registration import launcher
 
 # All of its shells are here.
@@ -128,7 +128,7 @@ def test_the_environment_decides_nothing(front):
     environment = {"SHELLOPTS": "noglob", "PATH": "/proc/nothing", "IFS": "/"}
     assert front("createRuntime", STATE, environment=environment) is None
     front.touch(f"{front.conf}/resource.d/a.conf")
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    front.touch(f"{front.state}/{state_directory.name('/run/runc', ID)}.json")
     for stage in ("createRuntime", "poststop"):
         assert front(stage, STATE, environment=environment)[2] == stage
 
@@ -139,7 +139,7 @@ AFTER = pytest.mark.parametrize("stage", ["poststart", "poststop"])
 @AFTER
 def test_without_a_record_python_does_not_start(front, stage):
     assert front(stage, STATE) is None
-    name = record.name("/run/runc", ID)
+    name = state_directory.name("/run/runc", ID)
     for other in (f"{name}.log", f"{name}.log.cut", record.MOVING, "x.txt", ".hidden"):
         front.touch(f"{front.state}/{other}")
     assert front(stage, STATE) is None
@@ -147,16 +147,16 @@ def test_without_a_record_python_does_not_start(front, stage):
     assert front(stage, STATE) is None
 
 
-@pytest.mark.parametrize("ending", record.ENDINGS)
+@pytest.mark.parametrize("ending", state_directory.ENDINGS)
 def test_with_a_record_it_does(front, ending):
     """Whosever it is: the state is not read."""
-    front.touch(f"{front.state}/{record.name('/run/runc', 'other')}{ending}")
+    front.touch(f"{front.state}/{state_directory.name('/run/runc', 'other')}{ending}")
     assert front("poststop", STATE)[2] == "poststop"
     assert json.loads(front.stdin) == STATE
 
 
 def test_after_the_start_only_where_there_may_be_something_to_do(front):
-    path, other = (f"{front.state}/{record.name('/run/runc', id)}" for id in (ID, "other"))
+    path, other = (f"{front.state}/{state_directory.name('/run/runc', id)}" for id in (ID, "other"))
     for one in (path, other):
         front.touch(f"{one}.json")
         os.chmod(f"{one}.json", record.SETTLED)
@@ -187,7 +187,7 @@ STATES = {
 def test_the_state_is_python_s_alone(front, stage, name):
     """Nobody reads it without a record; with one it arrives as it was sent."""
     assert front(stage, STATES[name]) is None
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    front.touch(f"{front.state}/{state_directory.name('/run/runc', ID)}.json")
     assert front(stage, STATES[name])[2] == stage
     assert front.stdin == STATES[name]
 
@@ -210,10 +210,12 @@ def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
     os.makedirs(f"{front.directory}/elsewhere/inner")
     os.symlink("elsewhere/inner", f"{front.directory}/link")
     front.touch(f"{front.directory}/elsewhere/conf/conf.json")
-    front.touch(f"{front.directory}/elsewhere/state/{record.name('', ID)}.json")
+    front.touch(f"{front.directory}/elsewhere/state/{state_directory.name('', ID)}.json")
     flags = [f"--{name}-dir={front.directory}/link/../{name}" for name in ("conf", "state")]
     chosen = options.parse(flags)
-    assert host_config.paths(chosen.conf_dir) and record.names(record.place(chosen))
+    assert host_config.paths(chosen.conf_dir) and state_directory.names(
+        state_directory.place(chosen)
+    )
     words = [word for flag in flags for word in flag.split("=")]
     for stage in ("createRuntime", "precreate", "poststart", "poststop"):
         assert front(stage, STATE, *words)[2] == stage
@@ -223,7 +225,7 @@ def test_a_link_on_the_way_is_followed_before_its_parent_is_taken(front):
 def test_a_shell_without_descriptors(front, files):
     """It cannot open a directory, and its globs find nothing."""
     front.touch(f"{front.conf}/resource.d/a.conf")
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    front.touch(f"{front.state}/{state_directory.name('/run/runc', ID)}.json")
     limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))}
     for stage in ("createRuntime", "poststart", "poststop"):
         # There may be too few for a shell to begin with: then it fails.
@@ -316,7 +318,7 @@ ENVIRONMENTS = {
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_environment_makes_it_miss_something(front, name):
     front.touch(f"{front.conf}/resource.d/a.conf")
-    front.touch(f"{front.state}/{record.name('/run/runc', ID)}.json")
+    front.touch(f"{front.state}/{state_directory.name('/run/runc', ID)}.json")
     python = {"PATH": ENVIRONMENTS[name].get("PATH", "/usr/bin:/bin")}
     environment = {**ENVIRONMENTS[name], **python}
     for stage in ("createRuntime", "precreate", "poststart", "poststop", "other"):

@@ -14,7 +14,7 @@ import tempfile
 import pytest
 from support.halves import CLOSED, OTHERS, SHELLS, Halves, open_and_again
 
-from nri_hook.hook import record
+from nri_hook.hook import record, state_directory
 
 pytest.importorskip("hypothesis")
 
@@ -61,9 +61,21 @@ NAMES = st.builds(
     lambda name, ending: name + ending,
     some(
         [
-            *[record.name("/run/runc", ID), record.name("", ID)] * 4,  # whose hook is called
-            *(record.name(root, id) for root in ("/run/runc", "") for id in (LONG, "other")),
-            *(record.setup_name(ID), f"{LONG[:200]}-0123abcd", record.MOVING, "*", ".hidden", ""),
+            *[state_directory.name("/run/runc", ID), state_directory.name("", ID)]
+            * 4,  # whose hook is called
+            *(
+                state_directory.name(root, id)
+                for root in ("/run/runc", "")
+                for id in (LONG, "other")
+            ),
+            *(
+                state_directory.setup_name(ID),
+                f"{LONG[:200]}-0123abcd",
+                record.MOVING,
+                "*",
+                ".hidden",
+                "",
+            ),
         ]
     ),
     some(ENDINGS),
@@ -239,7 +251,12 @@ CONFIGURED = ("directory", "plugin", ("missing", {}))
 
 def recorded(outcome, mode):
     """The one record of a node."""
-    return "directory", 0o700, 0, {f"{record.name('', ID)}.json": ("file", f"{ID} {outcome}", mode)}
+    return (
+        "directory",
+        0o700,
+        0,
+        {f"{state_directory.name('', ID)}.json": ("file", f"{ID} {outcome}", mode)},
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from support.node import command
 from support.records import DOCUMENT, ROOT, SOON, find, kept, opened, release, soon, write
 
 from nri_hook.errors import HookError
-from nri_hook.hook import container_log, record
+from nri_hook.hook import container_log, record, state_directory
 from nri_hook.hook.options import Options
 from nri_hook.hook.report import Report
 
@@ -70,7 +70,7 @@ def told(function, *args):
 
 def test_something_else_in_the_place_of_a_record(directory, options, obstacle):
     """Nobody takes it for no record: a create is refused, and what ended is told of."""
-    name = record.name(ROOT, "redis")
+    name = state_directory.name(ROOT, "redis")
     path = f"{directory}/{name}.json"
     obstacle(path)
     for function in (
@@ -120,9 +120,12 @@ def test_something_else_in_the_place_of_the_guess(directory, obstacle):
 
 def test_something_else_in_the_place_of_a_log(directory, obstacle):
     """It is an error that is told of, or a log without a line that is one."""
-    path = f"{directory}/{record.name(ROOT, 'redis')}.log"
+    path = f"{directory}/{state_directory.name(ROOT, 'redis')}.log"
     report = Report("poststop")
-    report.record, report.outcome = (directory, record.name(ROOT, "redis")), "removed"
+    report.record, report.outcome = (
+        (directory, state_directory.name(ROOT, "redis")),
+        "removed",
+    )
     obstacle(path)
     regular = os.path.isfile(path) and not os.path.islink(path)
     for function, args in ((container_log.read, (path,)), (container_log.append, (report,))):
@@ -157,7 +160,7 @@ def test_a_container_with_a_fifo_in_the_place_of_its_record(node, runc, scene, e
     runc.install(node, bundle)
     node.configure(node.plugin("mover", {"create": {"result": {"cgroupsPath": scene.cgroup}}}))
     os.mkdir(node.state_dir, 0o700)
-    fifo = f"{node.state_dir}/{record.name(os.path.realpath(runc.root), 'one')}{ending}"
+    fifo = f"{node.state_dir}/{state_directory.name(os.path.realpath(runc.root), 'one')}{ending}"
     os.mkfifo(fifo)
     said = runc.create("one", bundle).refused()
     assert f"{fifo}: cannot be " in said and "expected a regular file" in said

@@ -13,7 +13,7 @@ from support.users import as_user, in_user_namespace
 
 from nri_hook.cgroups import directories, hierarchies
 from nri_hook.errors import HookError, Left
-from nri_hook.hook import record
+from nri_hook.hook import record, state_directory
 from nri_hook.hook.options import Options
 from nri_hook.hook.report import Report
 
@@ -25,8 +25,8 @@ def test_it_is_made(scene):
     path = f"{scene.directory}/a/b"
     umask = os.umask(0o077)
     try:
-        assert record.directory(Options(state_dir=path)) == path
-        assert record.directory(Options(state_dir=path)) == path
+        assert state_directory.make(Options(state_dir=path)) == path
+        assert state_directory.make(Options(state_dir=path)) == path
     finally:
         os.umask(umask)
     for place in (path, os.path.dirname(path)):
@@ -37,7 +37,7 @@ def test_it_is_made(scene):
 def test_one_that_is_open_to_others(directory, options, mode):
     os.chmod(directory, mode)
     with pytest.raises(HookError) as caught:
-        record.directory(options)
+        state_directory.make(options)
     said = f"belongs to uid 0, mode {mode:04o}, expected 0700 of our own"
     assert str(caught.value) == f"{directory}: no state directory: {said}"
 
@@ -67,14 +67,14 @@ def test_nobody_else_holds_a_move_up(directory, options, scene):
 def test_one_of_another_owner(directory, options):
     os.chown(directory, STRANGER, STRANGER)
     with pytest.raises(HookError, match="no state directory: belongs to uid 12345, mode 0700"):
-        record.directory(options)
+        state_directory.make(options)
 
 
 def test_no_directory_at_all(scene):
     path = write(scene.directory, "file", b"")
     for place in (path, f"{path}/below"):
         with pytest.raises(HookError, match=f"^{place}: no state directory: "):
-            record.directory(Options(state_dir=place))
+            state_directory.make(Options(state_dir=place))
 
 
 def test_without_a_directory_the_chain_runs_and_nothing_moves(directory, options):
@@ -118,24 +118,24 @@ def runtime_dir():
         os.rmdir("/run/user")
 
 
-def state_directory():
-    path = record.directory(Options())
+def made():
+    path = state_directory.make(Options())
     status = os.stat(path)
     return path, status.st_uid, stat.S_IMODE(status.st_mode)
 
 
 def test_root_keeps_them_in_run(scene):
     assert not os.path.lexists(Options().state_dir), "in use on this machine"
-    assert state_directory() == ("/run/nri-hook", 0, 0o700)
+    assert made() == ("/run/nri-hook", 0, 0o700)
     os.rmdir("/run/nri-hook")
 
 
 def test_another_user_keeps_them_in_his_own(runtime_dir):
-    assert as_user(USER, state_directory) == (f"{runtime_dir}/nri-hook", USER, 0o700)
+    assert as_user(USER, made) == (f"{runtime_dir}/nri-hook", USER, 0o700)
 
 
 def test_root_of_a_user_namespace_keeps_them_in_the_users_own(runtime_dir):
-    assert in_user_namespace(USER, state_directory) == (f"{runtime_dir}/nri-hook", 0, 0o700)
+    assert in_user_namespace(USER, made) == (f"{runtime_dir}/nri-hook", 0, 0o700)
     assert os.stat(f"{runtime_dir}/nri-hook").st_uid == USER
 
 
@@ -144,7 +144,7 @@ def test_a_directory_that_was_given_is_taken_in_a_user_namespace_too(scene):
     os.mkdir(path, 0o700)
     os.chown(path, USER, USER)
     options = Options(state_dir=path)
-    assert in_user_namespace(USER, lambda: record.directory(options)) == path
+    assert in_user_namespace(USER, lambda: state_directory.make(options)) == path
 
 
 def test_a_user_without_a_runtime_dir_has_none():
@@ -152,4 +152,4 @@ def test_a_user_without_a_runtime_dir_has_none():
         with pytest.raises(
             HookError, match=f"^/run/user/{USER}/nri-hook: no state directory: Perm"
         ):
-            enter(USER, state_directory)
+            enter(USER, made)

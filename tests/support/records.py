@@ -4,7 +4,7 @@ import os
 import time
 
 from nri_hook import strictjson
-from nri_hook.hook import record
+from nri_hook.hook import record, state_directory
 
 ROOT = "/run/runc"
 SOON = 10.0
@@ -33,7 +33,7 @@ def write(directory, name, data):
 
 def kept(directory, id="redis", root=ROOT, **document):
     """Leave a record, as a hook that has ended."""
-    book = opened(directory, record.name(root, id))
+    book = opened(directory, state_directory.name(root, id))
     book.save({"id": id, "runtimeRoot": root, "bundle": "/b", "pid": 0, "start": 0, **document})
     release(book)
     return book.name

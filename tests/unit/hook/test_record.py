@@ -18,7 +18,7 @@ from support.users import in_child
 
 from nri_hook import strictjson
 from nri_hook.errors import HookError
-from nri_hook.hook import payload, record
+from nri_hook.hook import payload, record, state_directory
 
 
 class Other:
@@ -215,7 +215,7 @@ def test_a_directory_that_has_gone(directory):
 
 
 def test_a_spoiled_record_is_an_error_that_names_it(directory, options):
-    name = record.name(ROOT, "redis")
+    name = state_directory.name(ROOT, "redis")
     path = f"{directory}/{name}.json"
     for data in (b"", b"{", b"[]", b'"x"', b"null", b"\xff", b'{"a":1,"a":1}'):
         write(directory, f"{name}.json", data)
@@ -229,8 +229,8 @@ def test_a_spoiled_record_is_an_error_that_names_it(directory, options):
 
 
 def test_a_spoiled_record_of_another_container_is_its_own_matter(directory, options):
-    write(directory, f"{record.name(ROOT, 'other')}.json", b"{")
-    write(directory, f"{record.name(ROOT, 'redis-2')}.json", b"{")
+    write(directory, f"{state_directory.name(ROOT, 'other')}.json", b"{")
+    write(directory, f"{state_directory.name(ROOT, 'redis-2')}.json", b"{")
     write(directory, "redis.json", b"{")
     name = kept(directory)
     assert find(options) == find(options, root=ROOT) == name
@@ -270,7 +270,7 @@ def test_another_process_waits_for_its_end(directory):
 
 def test_nobody_waits_beyond_the_deadline(directory, options):
     def hold(say):
-        book = opened(directory, record.name(ROOT, "redis"))
+        book = opened(directory, state_directory.name(ROOT, "redis"))
         book.save(DOCUMENT)
         say()
         time.sleep(60)
@@ -279,15 +279,15 @@ def test_nobody_waits_beyond_the_deadline(directory, options):
     other.wait_for_word()
     begin = time.monotonic()
     with pytest.raises(HookError, match="cannot be locked: Resource temporarily unavailable"):
-        opened(directory, record.name(ROOT, "redis"), begin + 0.3)
+        opened(directory, state_directory.name(ROOT, "redis"), begin + 0.3)
     with pytest.raises(HookError, match="cannot be locked"):
         record.find(options, ROOT, "redis", "/b", begin)
     assert 0.3 <= time.monotonic() - begin < SOON
-    book = opened(directory, record.name("/run/crun", "redis"), begin)  # another container
+    book = opened(directory, state_directory.name("/run/crun", "redis"), begin)  # another container
     release(book)
     other.kill()
     # Its lock has gone with it, what it wrote has not.
-    book = opened(directory, record.name(ROOT, "redis"), begin)
+    book = opened(directory, state_directory.name(ROOT, "redis"), begin)
     assert book.document == DOCUMENT
     release(book)
 
@@ -317,7 +317,7 @@ def test_it_was_removed_while_another_waited(directory):
 LATE = f"""
 import os, sys, time
 sys.path.append({TOP!r})
-from nri_hook.hook import record
+from nri_hook.hook import record, state_directory
 book = record.Record(sys.argv[1], "redis-00000000", time.monotonic() + {SOON})
 print(os.fstat(book.lock).st_ino == os.stat(book.lock_path).st_ino, book.document)
 """
@@ -429,14 +429,14 @@ def test_several_that_fit_are_an_error(directory, options):
 
 def test_ids_that_look_like_names_of_records(directory, options):
     """The id of one is the beginning of the other's file name."""
-    id = record.name(ROOT, "redis")
+    id = state_directory.name(ROOT, "redis")
     names = [kept(directory, "redis"), kept(directory, id)]
     assert [find(options, "redis"), find(options, id)] == names
     assert find(options, "redis", ROOT) == names[0]
 
 
 def test_precreates_record_is_found_by_the_id_alone(directory, options):
-    book = opened(directory, record.setup_name("redis"))
+    book = opened(directory, state_directory.setup_name("redis"))
     book.save(DOCUMENT)
     release(book)
     assert find(options) is None
@@ -476,7 +476,7 @@ def test_poststart_goes_by_the_mode_before_it_reads(directory, options, root):
 
 @pytest.mark.parametrize("ending", [".new", ".lock"])
 def test_what_a_killed_hook_left_before_its_first_record(directory, options, ending):
-    write(directory, record.name(ROOT, "redis") + ending, b"")
+    write(directory, state_directory.name(ROOT, "redis") + ending, b"")
     assert find(options, root=ROOT) is None
     assert os.listdir(directory) == []
 

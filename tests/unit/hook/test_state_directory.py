@@ -8,25 +8,25 @@ import pytest
 from support.records import DOCUMENT, ROOT, find, kept, opened, release, soon, write
 
 from nri_hook.errors import HookError
-from nri_hook.hook import container_log, oci, record
+from nri_hook.hook import container_log, oci, record, state_directory
 
 
 def test_a_name_says_the_id_and_depends_on_the_root():
-    names = {record.name(root, "redis") for root in (ROOT, "/run/crun", "", "/run/runc/")}
+    names = {state_directory.name(root, "redis") for root in (ROOT, "/run/crun", "", "/run/runc/")}
     assert len(names) == 4
     assert all(re.fullmatch(r"redis-[0-9a-f]{8}", name) for name in names)
-    assert record.name(ROOT, "redis") == record.name(ROOT, "redis")
+    assert state_directory.name(ROOT, "redis") == state_directory.name(ROOT, "redis")
     # Where the two are put together it must still be clear which is which.
-    assert record.name("/a", "b")[-8:] != record.name("/a\0b", "")[-8:]
+    assert state_directory.name("/a", "b")[-8:] != state_directory.name("/a\0b", "")[-8:]
 
 
 def test_a_long_id_makes_a_name_that_a_filesystem_takes(options, directory):
     ids = ["x" * 1024, "x" * 1023 + "y"]
-    assert record.name(ROOT, ids[0]) != record.name(ROOT, ids[1])
+    assert state_directory.name(ROOT, ids[0]) != state_directory.name(ROOT, ids[1])
     names = [kept(directory, id) for id in ids]
     assert [find(options, id) for id in ids] == names
     assert [find(options, id, ROOT) for id in ids] == names
-    for name in (*names, record.setup_name(ids[0])):
+    for name in (*names, state_directory.setup_name(ids[0])):
         write(directory, name + container_log.CUT, b"")
 
 
@@ -38,10 +38,10 @@ def test_two_long_ids_never_have_one_name(options, directory):
     """Neither would be found where the other is: one's create would end the other."""
     former = {former_name(id) for id in TWINS}
     assert len(former) == 1
-    for name_of in (lambda id: record.name(ROOT, id), record.setup_name):
+    for name_of in (lambda id: state_directory.name(ROOT, id), state_directory.setup_name):
         assert len({name_of(id) for id in TWINS}) == 2
     # No id can be made that looks like what stands for another.
-    assert "~" in record.name(ROOT, TWINS[0]) and not oci.is_id("~")
+    assert "~" in state_directory.name(ROOT, TWINS[0]) and not oci.is_id("~")
 
 
 def former_name(id, root=ROOT):
@@ -61,7 +61,7 @@ def test_a_record_of_0_1_0_is_found_for_its_end(options, directory, id):
     release(book)
     # One of this version goes before: the other is of a container before, and gc's.
     name = kept(directory, id)
-    assert find(options, id, ROOT) == name == record.name(ROOT, id)
+    assert find(options, id, ROOT) == name == state_directory.name(ROOT, id)
 
 
 def test_a_record_of_0_1_0_of_another_container_is_not_taken(options, directory):
@@ -75,9 +75,9 @@ def test_a_record_of_0_1_0_of_another_container_is_not_taken(options, directory)
 
 def test_the_record_of_another_container_under_our_name(options, directory):
     """By whatever accident: it is not ended, not written over, and told of."""
-    name = record.name(ROOT, "redis")
+    name = state_directory.name(ROOT, "redis")
     path = write(directory, f"{name}.json", dict(DOCUMENT, id="other", runtimeRoot=ROOT))
-    write(directory, f"{record.setup_name('redis')}.json", dict(DOCUMENT, id="other"))
+    write(directory, f"{state_directory.setup_name('redis')}.json", dict(DOCUMENT, id="other"))
     said = f"^{re.escape(path)}: is the record of container 'other', expected redis$"
     with pytest.raises(HookError, match=said):
         find(options, root=ROOT)
@@ -100,5 +100,5 @@ def test_the_checksum_in_a_name():
     every = os.fsdecode(bytes(range(1, 256)))
     for root, id in (("/run/runc", "a"), ("", "x" * 200), (f"/é/{every}", "0.-_+")):
         checksum = binascii.crc32(os.fsencode(root) + b"\0" + id.encode())
-        assert record.name(root, id) == f"{id}-{checksum:08x}"
-        assert record.setup_name(id) == f"{id}-setup"
+        assert state_directory.name(root, id) == f"{id}-{checksum:08x}"
+        assert state_directory.setup_name(id) == f"{id}-setup"
